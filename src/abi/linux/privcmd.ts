@@ -1,0 +1,41 @@
+/** Linux's /dev/xen/privcmd. @spec linux:uapi/xen/privcmd.h */
+import { array, pointer, s32, struct, u16, u32, u64 } from '../layout.js';
+import { ioctlNone } from './ioctl.js';
+
+export const privcmdHypercall = struct('struct privcmd_hypercall', { op: u64, arg: array(u64, 5) });
+
+export const privcmdMmapEntry = struct('struct privcmd_mmap_entry', { va: u64, mfn: u64, npages: u64 });
+export const privcmdMmap = struct('struct privcmd_mmap', { num: s32, dom: u16, entry: pointer });
+
+export const privcmdMmapbatch = struct('struct privcmd_mmapbatch', { num: s32, dom: u16, addr: u64, arr: pointer });
+export const privcmdMmapbatchV2 = struct('struct privcmd_mmapbatch_v2', {
+  num: u32,
+  dom: u16,
+  addr: u64,
+  arr: pointer,
+  err: pointer,
+});
+/** MMAPBATCH (v1) reports an error in the frame's own top nibble. */
+export const PRIVCMD_MMAPBATCH_MFN_ERROR = 0xf0000000;
+export const PRIVCMD_MMAPBATCH_PAGED_ERROR = 0x80000000;
+
+export const privcmdDmOpBuf = struct('struct privcmd_dm_op_buf', { uptr: pointer, size: u64 });
+export const privcmdDmOp = struct('struct privcmd_dm_op', { dom: u16, num: u16, ubufs: pointer });
+
+export const privcmdMmapResource = struct('struct privcmd_mmap_resource', {
+  dom: u16,
+  type: u32,
+  id: u32,
+  idx: u32,
+  num: u64,
+  addr: u64,
+});
+
+export const IOCTL_PRIVCMD_HYPERCALL = ioctlNone('P', 0, privcmdHypercall.size);
+export const IOCTL_PRIVCMD_MMAP = ioctlNone('P', 2, privcmdMmap.size);
+export const IOCTL_PRIVCMD_MMAPBATCH = ioctlNone('P', 3, privcmdMmapbatch.size);
+export const IOCTL_PRIVCMD_MMAPBATCH_V2 = ioctlNone('P', 4, privcmdMmapbatchV2.size);
+export const IOCTL_PRIVCMD_DM_OP = ioctlNone('P', 5, privcmdDmOp.size);
+export const IOCTL_PRIVCMD_RESTRICT = ioctlNone('P', 6, 2);
+export const IOCTL_PRIVCMD_MMAP_RESOURCE = ioctlNone('P', 7, privcmdMmapResource.size);
+export const IOCTL_PRIVCMD_UNIMPLEMENTED = ioctlNone('P', 0xff, 0);

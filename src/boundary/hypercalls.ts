@@ -1,0 +1,31 @@
+/**
+ * What dom0's kernel asks of the hypervisor: the whole of it, so that the drivers can be read, tested and attacked
+ * without a hypervisor, and cannot reach past it. Failures are XenErrors.
+ */
+import type { Mapping } from './extent.js';
+import type { GuestBuffer, GuestMemory } from './guest-buffer.js';
+import type { Operation } from './operation.js';
+
+export interface EventChannelCalls {
+  /** @returns dom0's new local port */
+  bindInterdomain(remoteDomid: number, remotePort: number): number;
+  /** Allocates a port of dom0 that `remoteDomid` may bind. */
+  allocUnbound(remoteDomid: number): number;
+  bindVirq(virq: number): number;
+  close(port: number): void;
+  send(port: number): void;
+}
+
+export interface Hypercalls {
+  /** The DM op hypercall: audited buffers, whose content nobody has looked at yet. */
+  dmOp(domid: number, buffers: readonly GuestBuffer[]): Operation;
+  /** Any hypercall, with addresses of the caller's memory as arguments. */
+  hypercall(op: number, args: readonly bigint[], memory: GuestMemory): Operation;
+  /** Frames of another domain for mapping. @throws XenError ESRCH */
+  foreignFrames(domid: number, gfns: readonly bigint[]): Mapping;
+  /** XENMEM_acquire_resource's size query, in frames. */
+  resourceSize(domid: number, type: number, id: number): number;
+  /** XENMEM_acquire_resource, all frames or none. */
+  resourceFrames(domid: number, type: number, id: number, frame: bigint, nrFrames: number): Mapping;
+  readonly events: EventChannelCalls;
+}
