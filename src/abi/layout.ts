@@ -86,8 +86,20 @@ export const s64 = scalar<bigint>(
   (v, o) => v.getBigInt64(o, true),
   (v, o, x) => v.setBigInt64(o, x, true),
 );
-/** A user-space address, a guest handle (64-bit build). */
+/** A guest handle (64-bit build), exact. */
 export const pointer = u64;
+/**
+ * A 64-bit address or size as a double: exact below 2^53. Values above may round, but never to below 2^53, so a bound
+ * such as the end of user space refuses them all the same; what passes the bound is exact.
+ */
+export const address = scalar<number>(
+  8,
+  (v, o) => v.getUint32(o + 4, true) * 0x1_0000_0000 + v.getUint32(o, true),
+  (v, o, x) => {
+    v.setUint32(o, x % 0x1_0000_0000, true);
+    v.setUint32(o + 4, Math.floor(x / 0x1_0000_0000), true);
+  },
+);
 
 /** A C array of `length` elements. */
 export function array<T>(element: Layout<T>, length: number): Layout<T[]> {

@@ -1,34 +1,34 @@
 /** Linux's /dev/xen/privcmd. @spec linux:uapi/xen/privcmd.h */
-import { array, pointer, s32, struct, u16, u32, u64 } from '../layout.js';
+import { address, array, s32, struct, u16, u32, u64 } from '../layout.js';
 import { ioctlNone } from './ioctl.js';
 
 export const privcmdHypercall = struct('struct privcmd_hypercall', { op: u64, arg: array(u64, 5) });
 
-export const privcmdMmapEntry = struct('struct privcmd_mmap_entry', { va: u64, mfn: u64, npages: u64 });
-export const privcmdMmap = struct('struct privcmd_mmap', { num: s32, dom: u16, entry: pointer });
+export const privcmdMmapEntry = struct('struct privcmd_mmap_entry', { va: address, mfn: u64, npages: address });
+export const privcmdMmap = struct('struct privcmd_mmap', { num: s32, dom: u16, entry: address });
 
-export const privcmdMmapbatch = struct('struct privcmd_mmapbatch', { num: s32, dom: u16, addr: u64, arr: pointer });
+export const privcmdMmapbatch = struct('struct privcmd_mmapbatch', { num: s32, dom: u16, addr: address, arr: address });
 export const privcmdMmapbatchV2 = struct('struct privcmd_mmapbatch_v2', {
   num: u32,
   dom: u16,
-  addr: u64,
-  arr: pointer,
-  err: pointer,
+  addr: address,
+  arr: address,
+  err: address,
 });
 /** MMAPBATCH (v1) reports an error in the frame's own top nibble. */
 export const PRIVCMD_MMAPBATCH_MFN_ERROR = 0xf0000000;
 export const PRIVCMD_MMAPBATCH_PAGED_ERROR = 0x80000000;
 
-export const privcmdDmOpBuf = struct('struct privcmd_dm_op_buf', { uptr: pointer, size: u64 });
-export const privcmdDmOp = struct('struct privcmd_dm_op', { dom: u16, num: u16, ubufs: pointer });
+export const privcmdDmOpBuf = struct('struct privcmd_dm_op_buf', { uptr: address, size: address });
+export const privcmdDmOp = struct('struct privcmd_dm_op', { dom: u16, num: u16, ubufs: address });
 
 export const privcmdMmapResource = struct('struct privcmd_mmap_resource', {
   dom: u16,
   type: u32,
   id: u32,
   idx: u32,
-  num: u64,
-  addr: u64,
+  num: address,
+  addr: address,
 });
 
 export const IOCTL_PRIVCMD_HYPERCALL = ioctlNone('P', 0, privcmdHypercall.size);

@@ -1,0 +1,154 @@
+/**
+ * /dev/xen/privcmd, as Linux's driver behaves. It audits where a call's buffers lie and whom the call is for, and knows
+ * nothing of what the call does: no operation number appears here, and this layer cannot import one.
+ *
+ *              RESTRICT(domid)
+ *   unrestricted ───────────▶ restricted to domid      (for the open file's life: dup, fork and fd passing share it)
+ *   HYPERCALL ok               HYPERCALL EPERM; DM_OP and the MMAPs only for that domid
+ *
+ * @spec linux:drivers/xen/privcmd.c
+ */
+import { address, decode, u16 } from '../abi/layout.js';
+import {
+  IOCTL_PRIVCMD_DM_OP,
+  IOCTL_PRIVCMD_HYPERCALL,
+  IOCTL_PRIVCMD_MMAP,
+  IOCTL_PRIVCMD_MMAP_RESOURCE,
+  IOCTL_PRIVCMD_MMAPBATCH,
+  IOCTL_PRIVCMD_MMAPBATCH_V2,
+  IOCTL_PRIVCMD_RESTRICT,
+  privcmdDmOp,
+  privcmdDmOpBuf,
+  privcmdHypercall,
+} from '../abi/linux/privcmd.js';
+import type { Hypercalls } from '../boundary/hypercalls.js';
+import type { Operation } from '../boundary/operation.js';
+import { XenError } from '../boundary/xen-error.js';
+import type { DeviceFile } from './device-file.js';
+import { mmap, mmapBatchV1, mmapBatchV2, mmapResource } from './privcmd-mmap.js';
+import type { Platform, Process } from './process.js';
+import { UserBuffer } from './user-buffer.js';
+
+/** Module parameters of Linux's driver, with its defaults. */
+export interface PrivcmdLimits {
+  readonly dmOpMaxNrBufs: number;
+  readonly dmOpBufMaxSize: number;
+}
+
+export const PRIVCMD_LIMITS: PrivcmdLimits = { dmOpMaxNrBufs: 16, dmOpBufMaxSize: 4096 };
+
+/** "No domain": the restriction's initial value. @spec xen:DOMID_INVALID */
+const UNRESTRICTED = 0x7ff4;
+
+export class PrivcmdFile implements DeviceFile {
+  readonly device = 'privcmd';
+  private restrictedTo = UNRESTRICTED;
+
+  constructor(
+    private readonly hypercalls: Hypercalls,
+    private readonly platform: Platform,
+    private readonly limits: PrivcmdLimits = PRIVCMD_LIMITS,
+  ) {}
+
+  ioctl(cmd: number, arg: number, process: Process): number | Operation {
+    switch (cmd) {
+      case IOCTL_PRIVCMD_DM_OP:
+        return this.dmOp(arg, process);
+      case IOCTL_PRIVCMD_HYPERCALL:
+        return this.hypercall(arg, process);
+      case IOCTL_PRIVCMD_MMAP:
+        return mmap(this, arg, process);
+      case IOCTL_PRIVCMD_MMAPBATCH:
+        return mmapBatchV1(this, arg, process);
+      case IOCTL_PRIVCMD_MMAPBATCH_V2:
+        return mmapBatchV2(this, arg, process);
+      case IOCTL_PRIVCMD_MMAP_RESOURCE:
+        return mmapResource(this, arg, process);
+      case IOCTL_PRIVCMD_RESTRICT:
+        return this.restrict(arg, process);
+      default:
+        throw new XenError('ENOTTY', 'not an ioctl of privcmd');
+    }
+  }
+
+  write(): number {
+    throw new XenError('EINVAL', 'privcmd takes no data');
+  }
+
+  release(): void {}
+
+  /** What the mapping calls need of the file. */
+  get calls(): Hypercalls {
+    return this.hypercalls;
+  }
+
+  /** Copies in one struct of the caller's. */
+  copyIn(process: Process, from: number, size: number): Uint8Array {
+    if (!this.platform.accessOk(from, size)) throw new XenError('EFAULT', 'argument outside user space');
+    const bytes = new Uint8Array(size);
+    process.memory.copyIn(from, bytes);
+    return bytes;
+  }
+
+  assertAccess(from: number, size: number): void {
+    if (!this.platform.accessOk(from, size)) throw new XenError('EFAULT', 'range outside user space');
+  }
+
+  /** Every call that names a domain comes through here. */
+  assertDomain(domid: number): void {
+    if (this.restrictedTo !== UNRESTRICTED && this.restrictedTo !== domid) {
+      throw new XenError('EPERM', `file is restricted to domain ${this.restrictedTo}, call is for ${domid}`);
+    }
+  }
+
+  private restrict(arg: number, process: Process): number {
+    const domid = decode(u16, this.copyIn(process, arg, u16.size));
+    if (this.restrictedTo !== UNRESTRICTED && this.restrictedTo !== domid) {
+      throw new XenError('EINVAL', `file is restricted to domain ${this.restrictedTo} already`);
+    }
+    this.restrictedTo = domid;
+    return 0;
+  }
+
+  private hypercall(arg: number, process: Process): Operation {
+    if (this.restrictedTo !== UNRESTRICTED) throw new XenError('EPERM', 'file is restricted: no plain hypercalls');
+    const call = decode(privcmdHypercall, this.copyIn(process, arg, privcmdHypercall.size));
+    return this.hypercalls.hypercall(Number(BigInt.asUintN(32, call.op)), call.arg, process.hypercallMemory);
+  }
+
+  /** The audit: count, each size, each whole range in user space, then writable; never what is in the buffers. */
+  private dmOp(arg: number, process: Process): number | Operation {
+    const raw = this.copyIn(process, arg, privcmdDmOp.size);
+    const view = new DataView(raw.buffer);
+    const domid = privcmdDmOp.fields.dom.get(view, 0);
+    const num = privcmdDmOp.fields.num.get(view, 0);
+    this.assertDomain(domid);
+    if (num === 0) return 0;
+    if (num > this.limits.dmOpMaxNrBufs) {
+      throw new XenError('E2BIG', `${num} buffers, at most ${this.limits.dmOpMaxNrBufs} pass privcmd`);
+    }
+    const list = this.copyIn(process, privcmdDmOp.fields.ubufs.get(view, 0), num * privcmdDmOpBuf.size);
+    const buffers = this.auditBuffers(new DataView(list.buffer), num, process);
+    return this.hypercalls.dmOp(domid, buffers);
+  }
+
+  private auditBuffers(list: DataView, num: number, process: Process): UserBuffer[] {
+    const buffers: UserBuffer[] = [];
+    for (let i = 0; i < num; i++) {
+      const uptr = address.read(list, i * privcmdDmOpBuf.size);
+      const size = address.read(list, i * privcmdDmOpBuf.size + 8);
+      if (size > this.limits.dmOpBufMaxSize) {
+        throw new XenError('E2BIG', `buffer ${i} has ${size} bytes, at most ${this.limits.dmOpBufMaxSize} pass`);
+      }
+      if (!this.platform.accessOk(uptr, size)) throw new XenError('EFAULT', `buffer ${i} is not in user space`);
+      buffers.push(new UserBuffer(process.memory, uptr, size));
+    }
+    for (let i = 0; i < num; i++) {
+      process.memory.pinForWrite(
+        address.read(list, i * privcmdDmOpBuf.size),
+        address.read(list, i * privcmdDmOpBuf.size + 8),
+      );
+    }
+    return buffers;
+  }
+}
