@@ -14,6 +14,10 @@ export interface EventChannelCalls {
   bindVirq(virq: number): number;
   close(port: number): void;
   send(port: number): void;
+  /** Takes a pending event: clears it and masks the port, so that the next one waits. */
+  acknowledge(port: number): void;
+  /** Lets the port's events through again; one that waited comes at once. New ports start masked. */
+  unmask(port: number): void;
 }
 
 export interface Hypercalls {

@@ -4,6 +4,8 @@ import type { Process } from './process.js';
 
 export interface DeviceFile {
   readonly device: string;
+  /** The domain that the file has been restricted to, if it has. */
+  readonly restrictedTo?: number | undefined;
   /**
    * One ioctl. A driver trusts nothing of `arg` or of the process's memory.
    * @returns the call's result, or an operation that may be preempted and yields it

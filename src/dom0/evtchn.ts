@@ -18,12 +18,12 @@ import {
   IOCTL_EVTCHN_RESET,
   IOCTL_EVTCHN_RESTRICT_DOMID,
   IOCTL_EVTCHN_UNBIND,
-  ioctlEvtchnBindInterdomain,
-  ioctlEvtchnBindUnboundPort,
-  ioctlEvtchnBindVirq,
-  ioctlEvtchnNotify,
-  ioctlEvtchnRestrictDomid,
-  ioctlEvtchnUnbind,
+  ioctl_evtchn_bind_interdomain,
+  ioctl_evtchn_bind_unbound_port,
+  ioctl_evtchn_bind_virq,
+  ioctl_evtchn_notify,
+  ioctl_evtchn_restrict_domid,
+  ioctl_evtchn_unbind,
 } from '../abi/linux/evtchn.js';
 import type { EventChannelCalls } from '../boundary/hypercalls.js';
 import { XenError } from '../boundary/xen-error.js';
@@ -37,18 +37,14 @@ const DOMID_FIRST_RESERVED = 0x7ff0;
 /** Bytes of one read or write that the driver looks at. */
 const MAX_TRANSFER = 4096;
 
-interface Port {
-  enabled: boolean;
-  pending: boolean;
-}
-
 /** Which file owns which of dom0's ports, shared by all files of one kernel. */
 export type PortOwners = Map<number, EvtchnFile>;
 
 export class EvtchnFile implements DeviceFile {
   readonly device = 'evtchn';
-  private readonly ports = new Map<number, Port>();
-  private restrictedTo: number | undefined;
+  /** The file's ports, and whether each is enabled. */
+  private readonly ports = new Map<number, boolean>();
+  restrictedTo: number | undefined;
 
   /**
    * @param deliver queues a port for the process to read
@@ -65,23 +61,23 @@ export class EvtchnFile implements DeviceFile {
     switch (cmd) {
       case IOCTL_EVTCHN_BIND_VIRQ: {
         if (this.restrictedTo !== undefined) throw new XenError('EACCES', 'file is restricted: no virtual interrupts');
-        const { virq } = copyIn(process, arg, ioctlEvtchnBindVirq);
+        const { virq } = copyIn(process, arg, ioctl_evtchn_bind_virq);
         return this.adopt(() => this.events.bindVirq(virq));
       }
       case IOCTL_EVTCHN_BIND_INTERDOMAIN: {
-        const bind = copyIn(process, arg, ioctlEvtchnBindInterdomain);
+        const bind = copyIn(process, arg, ioctl_evtchn_bind_interdomain);
         this.assertDomain(bind.remote_domain);
         return this.adopt(() => this.events.bindInterdomain(bind.remote_domain & 0xffff, bind.remote_port));
       }
       case IOCTL_EVTCHN_BIND_UNBOUND_PORT: {
-        const bind = copyIn(process, arg, ioctlEvtchnBindUnboundPort);
+        const bind = copyIn(process, arg, ioctl_evtchn_bind_unbound_port);
         this.assertDomain(bind.remote_domain);
         return this.adopt(() => this.events.allocUnbound(bind.remote_domain & 0xffff));
       }
       case IOCTL_EVTCHN_UNBIND:
-        return this.unbind(copyIn(process, arg, ioctlEvtchnUnbind).port);
+        return this.unbind(copyIn(process, arg, ioctl_evtchn_unbind).port);
       case IOCTL_EVTCHN_NOTIFY:
-        return this.notify(copyIn(process, arg, ioctlEvtchnNotify).port);
+        return this.notify(copyIn(process, arg, ioctl_evtchn_notify).port);
       case IOCTL_EVTCHN_RESET:
         return 0; // what is queued lies with the process; its library drops it
       case IOCTL_EVTCHN_RESTRICT_DOMID:
@@ -108,13 +104,9 @@ export class EvtchnFile implements DeviceFile {
 
   /** An event arrived on a port of this file. */
   upcall(port: number): void {
-    const state = this.ports.get(port);
-    if (!state) return;
-    if (!state.enabled) {
-      state.pending = true;
-      return;
-    }
-    state.enabled = false;
+    if (!this.ports.has(port)) return;
+    this.ports.set(port, false);
+    this.events.acknowledge(port);
     this.deliver(port);
   }
 
@@ -127,20 +119,20 @@ export class EvtchnFile implements DeviceFile {
   }
 
   private unmask(port: number): void {
-    const state = this.ports.get(port);
-    if (!state || state.enabled) return;
-    state.enabled = true;
-    if (!state.pending) return;
-    state.pending = false;
-    this.upcall(port);
+    if (this.ports.get(port) === false) this.enable(port);
   }
 
-  /** Binds first, then owns: events that arrive in between are the hypervisor's to keep pending. */
+  private enable(port: number): void {
+    this.ports.set(port, true);
+    this.events.unmask(port);
+  }
+
+  /** Binds, owns, and only then lets events through: what arrived in between comes at once. */
   private adopt(bind: () => number): number {
     if (this.ports.size >= this.maxPorts) throw new XenError('ENOSPC', `file owns ${this.maxPorts} ports already`);
     const port = bind();
-    this.ports.set(port, { enabled: true, pending: false });
     this.owners.set(port, this);
+    this.enable(port);
     return port;
   }
 
@@ -161,7 +153,7 @@ export class EvtchnFile implements DeviceFile {
     if (this.restrictedTo !== undefined) {
       throw new XenError('EACCES', `file is restricted to domain ${this.restrictedTo} already`);
     }
-    const { domid } = copyIn(process, arg, ioctlEvtchnRestrictDomid);
+    const { domid } = copyIn(process, arg, ioctl_evtchn_restrict_domid);
     if (domid === 0 || domid >= DOMID_FIRST_RESERVED) throw new XenError('EINVAL', `cannot restrict to ${domid}`);
     this.restrictedTo = domid;
     return 0;

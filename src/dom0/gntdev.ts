@@ -3,7 +3,7 @@
  * copy grants. Grants themselves are refused until domains have grant tables. @spec linux:drivers/xen/gntdev.c
  */
 import { decode } from '../abi/layout.js';
-import { IOCTL_GNTDEV_GRANT_COPY, IOCTL_GNTDEV_SET_MAX_GRANTS, ioctlGntdevGrantCopy } from '../abi/linux/gntdev.js';
+import { IOCTL_GNTDEV_GRANT_COPY, IOCTL_GNTDEV_SET_MAX_GRANTS, ioctl_gntdev_grant_copy } from '../abi/linux/gntdev.js';
 import { XenError } from '../boundary/xen-error.js';
 import type { DeviceFile } from './device-file.js';
 import type { Process } from './process.js';
@@ -16,9 +16,9 @@ export class GntdevFile implements DeviceFile {
       case IOCTL_GNTDEV_SET_MAX_GRANTS:
         return 0; // Linux ignores it too since 5.6
       case IOCTL_GNTDEV_GRANT_COPY: {
-        const bytes = new Uint8Array(ioctlGntdevGrantCopy.size);
+        const bytes = new Uint8Array(ioctl_gntdev_grant_copy.size);
         process.memory.copyIn(arg, bytes);
-        if (decode(ioctlGntdevGrantCopy, bytes).count === 0) return 0;
+        if (decode(ioctl_gntdev_grant_copy, bytes).count === 0) return 0;
         throw new XenError('EOPNOTSUPP', 'grants are not implemented yet');
       }
       default:

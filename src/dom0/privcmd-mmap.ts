@@ -10,11 +10,11 @@ import { address, decode, u64 } from '../abi/layout.js';
 import {
   PRIVCMD_MMAPBATCH_MFN_ERROR,
   PRIVCMD_MMAPBATCH_PAGED_ERROR,
-  privcmdMmap,
-  privcmdMmapbatch,
-  privcmdMmapbatchV2,
-  privcmdMmapEntry,
-  privcmdMmapResource,
+  privcmd_mmap,
+  privcmd_mmap_entry,
+  privcmd_mmap_resource,
+  privcmd_mmapbatch,
+  privcmd_mmapbatch_v2,
 } from '../abi/linux/privcmd.js';
 import type { Mapping } from '../boundary/extent.js';
 import { XenError } from '../boundary/xen-error.js';
@@ -26,7 +26,7 @@ const MAX_FRAMES = 1 << 20;
 
 /** PRIVCMD_MMAP: runs of frames, adjacent in the area; all or nothing, as far as it got. */
 export function mmap(file: PrivcmdFile, arg: number, process: Process): number {
-  const call = decode(privcmdMmap, file.copyIn(process, arg, privcmdMmap.size));
+  const call = decode(privcmd_mmap, file.copyIn(process, arg, privcmd_mmap.size));
   file.assertDomain(call.dom);
   if (call.num <= 0) return 0;
   const entries = readEntries(file, process, call.entry, call.num);
@@ -51,35 +51,38 @@ export function mmap(file: PrivcmdFile, arg: number, process: Process): number {
 
 function readEntries(file: PrivcmdFile, process: Process, from: number, num: number) {
   if (num > MAX_FRAMES) throw new XenError('ENOMEM', `${num} entries in one call`);
-  const bytes = file.copyIn(process, from, num * privcmdMmapEntry.size);
+  const bytes = file.copyIn(process, from, num * privcmd_mmap_entry.size);
   const view = new DataView(bytes.buffer);
-  return Array.from({ length: num }, (_, i) => privcmdMmapEntry.read(view, i * privcmdMmapEntry.size));
+  return Array.from({ length: num }, (_, i) => privcmd_mmap_entry.read(view, i * privcmd_mmap_entry.size));
 }
 
 /** PRIVCMD_MMAPBATCH: errors come back in the frame numbers' own top nibble. */
 export function mmapBatchV1(file: PrivcmdFile, arg: number, process: Process): number {
-  const call = decode(privcmdMmapbatch, file.copyIn(process, arg, privcmdMmapbatch.size));
+  const call = decode(privcmd_mmapbatch, file.copyIn(process, arg, privcmd_mmapbatch.size));
   file.assertAccess(call.arr, Math.max(call.num, 0) * u64.size);
   const { mapping, gfns } = mapBatch(file, process, call);
-  for (const error of mapping.errors) {
-    const nibble = error.errno === ERRNO.ENOENT ? PRIVCMD_MMAPBATCH_PAGED_ERROR : PRIVCMD_MMAPBATCH_MFN_ERROR;
-    const marked = new BigUint64Array(error.nrPages);
-    for (let i = 0; i < error.nrPages; i++) marked[i] = (gfns[error.page + i] as bigint) | BigInt(nibble);
-    process.memory.copyOut(call.arr + error.page * u64.size, new Uint8Array(marked.buffer));
+  if (mapping.errors.length > 0) {
+    const marked = new BigUint64Array(gfns);
+    for (const error of mapping.errors) {
+      const nibble = error.errno === ERRNO.ENOENT ? PRIVCMD_MMAPBATCH_PAGED_ERROR : PRIVCMD_MMAPBATCH_MFN_ERROR;
+      for (let i = error.page; i < error.page + error.nrPages; i++) marked[i] = (marked[i] as bigint) | BigInt(nibble);
+    }
+    process.memory.copyOut(call.arr, new Uint8Array(marked.buffer));
   }
   return batchResult(mapping);
 }
 
 /** PRIVCMD_MMAPBATCH_V2: one errno a page in an array of its own, zero where the page was mapped. */
 export function mmapBatchV2(file: PrivcmdFile, arg: number, process: Process): number {
-  const call = decode(privcmdMmapbatchV2, file.copyIn(process, arg, privcmdMmapbatchV2.size));
+  const call = decode(privcmd_mmapbatch_v2, file.copyIn(process, arg, privcmd_mmapbatch_v2.size));
   file.assertAccess(call.err, call.num * 4);
   const { mapping } = mapBatch(file, process, call, () => {
     process.memory.copyOut(call.err, new Uint8Array(call.num * 4));
   });
-  for (const error of mapping.errors) {
-    const values = new Int32Array(error.nrPages).fill(-error.errno);
-    process.memory.copyOut(call.err + error.page * 4, new Uint8Array(values.buffer));
+  if (mapping.errors.length > 0) {
+    const values = new Int32Array(call.num);
+    for (const error of mapping.errors) values.fill(-error.errno, error.page, error.page + error.nrPages);
+    process.memory.copyOut(call.err, new Uint8Array(values.buffer));
   }
   return batchResult(mapping);
 }
@@ -131,13 +134,13 @@ function batchResult(mapping: Mapping): number {
 
 /** PRIVCMD_MMAP_RESOURCE: with neither address nor count it asks for the resource's size. */
 export function mmapResource(file: PrivcmdFile, arg: number, process: Process): number {
-  const call = decode(privcmdMmapResource, file.copyIn(process, arg, privcmdMmapResource.size));
+  const call = decode(privcmd_mmap_resource, file.copyIn(process, arg, privcmd_mmap_resource.size));
   file.assertDomain(call.dom);
   if ((call.addr === 0) !== (call.num === 0)) throw new XenError('EINVAL', 'address without count, or the reverse');
   if (call.addr === 0) {
     const size = new Uint8Array(address.size);
     address.write(new DataView(size.buffer), 0, file.calls.resourceSize(call.dom, call.type, call.id));
-    process.memory.copyOut(arg + privcmdMmapResource.fields.num.offset, size);
+    process.memory.copyOut(arg + privcmd_mmap_resource.fields.num.offset, size);
     return 0;
   }
   if (call.num > MAX_FRAMES) throw new XenError('ENOMEM', `${call.num} frames in one call`);

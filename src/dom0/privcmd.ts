@@ -17,9 +17,9 @@ import {
   IOCTL_PRIVCMD_MMAPBATCH,
   IOCTL_PRIVCMD_MMAPBATCH_V2,
   IOCTL_PRIVCMD_RESTRICT,
-  privcmdDmOp,
-  privcmdDmOpBuf,
-  privcmdHypercall,
+  privcmd_dm_op,
+  privcmd_dm_op_buf,
+  privcmd_hypercall,
 } from '../abi/linux/privcmd.js';
 import type { Hypercalls } from '../boundary/hypercalls.js';
 import type { Operation } from '../boundary/operation.js';
@@ -42,7 +42,7 @@ const UNRESTRICTED = 0x7ff4;
 
 export class PrivcmdFile implements DeviceFile {
   readonly device = 'privcmd';
-  private restrictedTo = UNRESTRICTED;
+  private domid = UNRESTRICTED;
 
   constructor(
     private readonly hypercalls: Hypercalls,
@@ -77,6 +77,10 @@ export class PrivcmdFile implements DeviceFile {
 
   release(): void {}
 
+  get restrictedTo(): number | undefined {
+    return this.domid === UNRESTRICTED ? undefined : this.domid;
+  }
+
   /** What the mapping calls need of the file. */
   get calls(): Hypercalls {
     return this.hypercalls;
@@ -96,38 +100,38 @@ export class PrivcmdFile implements DeviceFile {
 
   /** Every call that names a domain comes through here. */
   assertDomain(domid: number): void {
-    if (this.restrictedTo !== UNRESTRICTED && this.restrictedTo !== domid) {
-      throw new XenError('EPERM', `file is restricted to domain ${this.restrictedTo}, call is for ${domid}`);
+    if (this.domid !== UNRESTRICTED && this.domid !== domid) {
+      throw new XenError('EPERM', `file is restricted to domain ${this.domid}, call is for ${domid}`);
     }
   }
 
   private restrict(arg: number, process: Process): number {
     const domid = decode(u16, this.copyIn(process, arg, u16.size));
-    if (this.restrictedTo !== UNRESTRICTED && this.restrictedTo !== domid) {
-      throw new XenError('EINVAL', `file is restricted to domain ${this.restrictedTo} already`);
+    if (this.domid !== UNRESTRICTED && this.domid !== domid) {
+      throw new XenError('EINVAL', `file is restricted to domain ${this.domid} already`);
     }
-    this.restrictedTo = domid;
+    this.domid = domid;
     return 0;
   }
 
   private hypercall(arg: number, process: Process): Operation {
-    if (this.restrictedTo !== UNRESTRICTED) throw new XenError('EPERM', 'file is restricted: no plain hypercalls');
-    const call = decode(privcmdHypercall, this.copyIn(process, arg, privcmdHypercall.size));
+    if (this.domid !== UNRESTRICTED) throw new XenError('EPERM', 'file is restricted: no plain hypercalls');
+    const call = decode(privcmd_hypercall, this.copyIn(process, arg, privcmd_hypercall.size));
     return this.hypercalls.hypercall(Number(BigInt.asUintN(32, call.op)), call.arg, process.hypercallMemory);
   }
 
   /** The audit: count, each size, each whole range in user space, then writable; never what is in the buffers. */
   private dmOp(arg: number, process: Process): number | Operation {
-    const raw = this.copyIn(process, arg, privcmdDmOp.size);
+    const raw = this.copyIn(process, arg, privcmd_dm_op.size);
     const view = new DataView(raw.buffer);
-    const domid = privcmdDmOp.fields.dom.get(view, 0);
-    const num = privcmdDmOp.fields.num.get(view, 0);
+    const domid = privcmd_dm_op.fields.dom.get(view, 0);
+    const num = privcmd_dm_op.fields.num.get(view, 0);
     this.assertDomain(domid);
     if (num === 0) return 0;
     if (num > this.limits.dmOpMaxNrBufs) {
       throw new XenError('E2BIG', `${num} buffers, at most ${this.limits.dmOpMaxNrBufs} pass privcmd`);
     }
-    const list = this.copyIn(process, privcmdDmOp.fields.ubufs.get(view, 0), num * privcmdDmOpBuf.size);
+    const list = this.copyIn(process, privcmd_dm_op.fields.ubufs.get(view, 0), num * privcmd_dm_op_buf.size);
     const buffers = this.auditBuffers(new DataView(list.buffer), num, process);
     return this.hypercalls.dmOp(domid, buffers);
   }
@@ -135,8 +139,8 @@ export class PrivcmdFile implements DeviceFile {
   private auditBuffers(list: DataView, num: number, process: Process): UserBuffer[] {
     const buffers: UserBuffer[] = [];
     for (let i = 0; i < num; i++) {
-      const uptr = address.read(list, i * privcmdDmOpBuf.size);
-      const size = address.read(list, i * privcmdDmOpBuf.size + 8);
+      const uptr = address.read(list, i * privcmd_dm_op_buf.size);
+      const size = address.read(list, i * privcmd_dm_op_buf.size + 8);
       if (size > this.limits.dmOpBufMaxSize) {
         throw new XenError('E2BIG', `buffer ${i} has ${size} bytes, at most ${this.limits.dmOpBufMaxSize} pass`);
       }
@@ -145,8 +149,8 @@ export class PrivcmdFile implements DeviceFile {
     }
     for (let i = 0; i < num; i++) {
       process.memory.pinForWrite(
-        address.read(list, i * privcmdDmOpBuf.size),
-        address.read(list, i * privcmdDmOpBuf.size + 8),
+        address.read(list, i * privcmd_dm_op_buf.size),
+        address.read(list, i * privcmd_dm_op_buf.size + 8),
       );
     }
     return buffers;

@@ -5,15 +5,9 @@
  * gives away nothing of anybody else's.
  */
 import { PAGE_SHIFT, PAGE_SIZE } from '../abi/ids.js';
+import type { Extent } from '../boundary/extent.js';
 
-/** Zeroed, shareable memory. */
-export interface Extent {
-  readonly nrFrames: number;
-  /** The host's own view of the whole extent, nrFrames * 4096 bytes. */
-  readonly bytes: Uint8Array;
-  /** Drops the host's view; other processes' mappings stay as they are. */
-  release(): void;
-}
+export type { Extent };
 
 /** Where extents come from. May throw when the machine is out of memory. */
 export interface ExtentSource {

@@ -2,20 +2,20 @@
 import { struct, u16, u32 } from '../layout.js';
 import { ioctlNone } from './ioctl.js';
 
-export const ioctlEvtchnBindVirq = struct('struct ioctl_evtchn_bind_virq', { virq: u32 });
-export const ioctlEvtchnBindInterdomain = struct('struct ioctl_evtchn_bind_interdomain', {
+export const ioctl_evtchn_bind_virq = struct('ioctl_evtchn_bind_virq', { virq: u32 });
+export const ioctl_evtchn_bind_interdomain = struct('ioctl_evtchn_bind_interdomain', {
   remote_domain: u32,
   remote_port: u32,
 });
-export const ioctlEvtchnBindUnboundPort = struct('struct ioctl_evtchn_bind_unbound_port', { remote_domain: u32 });
-export const ioctlEvtchnUnbind = struct('struct ioctl_evtchn_unbind', { port: u32 });
-export const ioctlEvtchnNotify = struct('struct ioctl_evtchn_notify', { port: u32 });
-export const ioctlEvtchnRestrictDomid = struct('struct ioctl_evtchn_restrict_domid', { domid: u16 });
+export const ioctl_evtchn_bind_unbound_port = struct('ioctl_evtchn_bind_unbound_port', { remote_domain: u32 });
+export const ioctl_evtchn_unbind = struct('ioctl_evtchn_unbind', { port: u32 });
+export const ioctl_evtchn_notify = struct('ioctl_evtchn_notify', { port: u32 });
+export const ioctl_evtchn_restrict_domid = struct('ioctl_evtchn_restrict_domid', { domid: u16 });
 
-export const IOCTL_EVTCHN_BIND_VIRQ = ioctlNone('E', 0, ioctlEvtchnBindVirq.size);
-export const IOCTL_EVTCHN_BIND_INTERDOMAIN = ioctlNone('E', 1, ioctlEvtchnBindInterdomain.size);
-export const IOCTL_EVTCHN_BIND_UNBOUND_PORT = ioctlNone('E', 2, ioctlEvtchnBindUnboundPort.size);
-export const IOCTL_EVTCHN_UNBIND = ioctlNone('E', 3, ioctlEvtchnUnbind.size);
-export const IOCTL_EVTCHN_NOTIFY = ioctlNone('E', 4, ioctlEvtchnNotify.size);
+export const IOCTL_EVTCHN_BIND_VIRQ = ioctlNone('E', 0, ioctl_evtchn_bind_virq.size);
+export const IOCTL_EVTCHN_BIND_INTERDOMAIN = ioctlNone('E', 1, ioctl_evtchn_bind_interdomain.size);
+export const IOCTL_EVTCHN_BIND_UNBOUND_PORT = ioctlNone('E', 2, ioctl_evtchn_bind_unbound_port.size);
+export const IOCTL_EVTCHN_UNBIND = ioctlNone('E', 3, ioctl_evtchn_unbind.size);
+export const IOCTL_EVTCHN_NOTIFY = ioctlNone('E', 4, ioctl_evtchn_notify.size);
 export const IOCTL_EVTCHN_RESET = ioctlNone('E', 5, 0);
-export const IOCTL_EVTCHN_RESTRICT_DOMID = ioctlNone('E', 6, ioctlEvtchnRestrictDomid.size);
+export const IOCTL_EVTCHN_RESTRICT_DOMID = ioctlNone('E', 6, ioctl_evtchn_restrict_domid.size);

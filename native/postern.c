@@ -1,0 +1,1015 @@
+/*
+ * The interposition library: stands for /dev/xen/{privcmd,evtchn,hypercall,...} in an unmodified program. An open file
+ * is a connection to the host (protocol.h); its calls are carried there with the user memory they may touch, and the
+ * host decides everything. No operation number of Xen's appears here.
+ *
+ * User pointers are only ever handed to the kernel (process_vm_readv, sendmsg, recvmsg), so a bad one comes back as
+ * EFAULT and nothing crashes. Which descriptors are ours is asked of the kernel too, never remembered by number: dup2
+ * over one, which is how restricted programs give theirs up, needs no help.
+ *
+ * Environment: POSTERN_HOST, the host's socket.
+ */
+#define _GNU_SOURCE
+#include "protocol.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define EXPORT __attribute__((visibility("default")))
+#define PAGE 4096ul
+#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+
+/* ---- the calls we stand in front of ---- */
+
+static int (*real_open)(const char *, int, ...);
+static int (*real_ioctl)(int, unsigned long, ...);
+static void *(*real_mmap)(void *, size_t, int, int, int, off_t);
+static int (*real_munmap)(void *, size_t);
+static ssize_t (*real_read)(int, void *, size_t);
+static ssize_t (*real_write)(int, const void *, size_t);
+
+static struct sockaddr_un host_address;
+static socklen_t host_address_length; /* 0: not running under a host */
+
+static void after_fork_in_child(void);
+
+__attribute__((constructor)) static void start(void)
+{
+    const char *path = getenv("POSTERN_HOST");
+
+    real_open = (int (*)(const char *, int, ...))dlsym(RTLD_NEXT, "open");
+    real_ioctl = (int (*)(int, unsigned long, ...))dlsym(RTLD_NEXT, "ioctl");
+    real_mmap = (void *(*)(void *, size_t, int, int, int, off_t))dlsym(RTLD_NEXT, "mmap");
+    real_munmap = (int (*)(void *, size_t))dlsym(RTLD_NEXT, "munmap");
+    real_read = (ssize_t (*)(int, void *, size_t))dlsym(RTLD_NEXT, "read");
+    real_write = (ssize_t (*)(int, const void *, size_t))dlsym(RTLD_NEXT, "write");
+    if (path && strlen(path) < sizeof(host_address.sun_path)) {
+        host_address.sun_family = AF_UNIX;
+        strcpy(host_address.sun_path, path);
+        host_address_length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path) + 1);
+    }
+    pthread_atfork(NULL, NULL, after_fork_in_child);
+}
+
+/* ---- this process's own connection ---- */
+
+static struct {
+    pthread_mutex_t lock; /* held for a whole call: one at a time in a process */
+    int fd;
+    uint32_t id;
+    uint32_t next_call;
+    uint64_t token;
+} process = { .lock = PTHREAD_MUTEX_INITIALIZER, .fd = -1 };
+
+static int connect_to_host(int extra_flags)
+{
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | extra_flags, 0);
+
+    if (fd < 0)
+        return -1;
+    if (connect(fd, (struct sockaddr *)&host_address, host_address_length) < 0) {
+        int saved = errno;
+        close(fd);
+        errno = saved;
+        return -1;
+    }
+    return fd;
+}
+
+static int send_retrying(int fd, const struct msghdr *msg)
+{
+    for (;;) {
+        if (sendmsg(fd, msg, MSG_NOSIGNAL) >= 0)
+            return 0;
+        if (errno == EAGAIN) {
+            struct pollfd wait = { .fd = fd, .events = POLLOUT };
+            poll(&wait, 1, -1);
+        } else if (errno != EINTR) {
+            return -1;
+        }
+    }
+}
+
+static ssize_t receive(int fd, struct msghdr *msg, int flags)
+{
+    ssize_t n;
+
+    do
+        n = recvmsg(fd, msg, flags | MSG_CMSG_CLOEXEC);
+    while (n < 0 && errno == EINTR);
+    return n;
+}
+
+/* The library's own descriptors stay out of the low numbers, which programs count on getting. */
+static int move_up(int fd)
+{
+    int high = fcntl(fd, F_DUPFD_CLOEXEC, 700);
+
+    if (high < 0)
+        return fd;
+    close(fd);
+    return high;
+}
+
+/* Called with process.lock held. */
+static bool join_host(void)
+{
+    struct postern_request hello = { .magic = POSTERN_MAGIC, .kind = POSTERN_HELLO, .arg = POSTERN_VERSION };
+    struct postern_reply reply;
+    struct iovec iov = { &hello, sizeof hello };
+    struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+    int fd;
+
+    if (process.fd >= 0)
+        return true;
+    fd = connect_to_host(SOCK_CLOEXEC);
+    if (fd < 0)
+        return false;
+    iov.iov_base = &hello;
+    if (send_retrying(fd, &msg) < 0)
+        goto fail;
+    iov.iov_base = &reply;
+    iov.iov_len = sizeof reply;
+    if (receive(fd, &msg, 0) != (ssize_t)sizeof reply || reply.magic != POSTERN_MAGIC || reply.ret < 0)
+        goto fail;
+    process.fd = move_up(fd);
+    process.id = reply.process;
+    process.token = reply.token;
+    return true;
+fail:
+    close(fd);
+    return false;
+}
+
+static void leave_host(void)
+{
+    if (process.fd >= 0)
+        close(process.fd);
+    process.fd = -1;
+}
+
+/* ---- which descriptors are ours ---- */
+
+/* A doorbell rings one port of one evtchn file without asking the host: an eventfd that the host waits on. */
+struct doorbell {
+    ino_t file; /* the connection's inode number: an open file's identity in every process */
+    uint32_t port;
+    int eventfd;
+    int fd; /* the descriptor it was bound through */
+};
+
+static pthread_mutex_t tables_lock = PTHREAD_MUTEX_INITIALIZER;
+static ino_t known_files[64];
+static unsigned next_known_file;
+static struct doorbell *doorbells;
+static size_t nr_doorbells;
+
+static bool is_known(ino_t inode)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(known_files); i++)
+        if (__atomic_load_n(&known_files[i], __ATOMIC_RELAXED) == inode)
+            return true;
+    return false;
+}
+
+static void remember(ino_t inode)
+{
+    unsigned slot = __atomic_fetch_add(&next_known_file, 1, __ATOMIC_RELAXED) % ARRAY_SIZE(known_files);
+
+    __atomic_store_n(&known_files[slot], inode, __ATOMIC_RELAXED);
+}
+
+/* The open file behind a descriptor, or 0 where it is none of ours. */
+static ino_t file_of(int fd)
+{
+    struct stat st;
+    struct sockaddr_un peer;
+    socklen_t length = sizeof peer;
+    int saved = errno;
+    ino_t inode = 0;
+
+    if (!host_address_length || fstat(fd, &st) < 0 || !S_ISSOCK(st.st_mode))
+        goto out;
+    if (is_known(st.st_ino)) {
+        inode = st.st_ino;
+        goto out;
+    }
+    memset(&peer, 0, sizeof peer);
+    if (getpeername(fd, (struct sockaddr *)&peer, &length) == 0 && peer.sun_family == AF_UNIX &&
+        !strcmp(peer.sun_path, host_address.sun_path)) {
+        inode = st.st_ino;
+        remember(inode);
+    }
+out:
+    errno = saved;
+    return inode;
+}
+
+static int doorbell_of(ino_t file, uint32_t port)
+{
+    int fd = -1;
+
+    pthread_mutex_lock(&tables_lock);
+    for (size_t i = 0; i < nr_doorbells && fd < 0; i++)
+        if (doorbells[i].file == file && doorbells[i].port == port)
+            fd = doorbells[i].eventfd;
+    pthread_mutex_unlock(&tables_lock);
+    return fd;
+}
+
+static void drop_doorbell(ino_t file, uint32_t port)
+{
+    pthread_mutex_lock(&tables_lock);
+    for (size_t i = 0; i < nr_doorbells; i++)
+        if (doorbells[i].file == file && doorbells[i].port == port) {
+            close(doorbells[i].eventfd);
+            doorbells[i--] = doorbells[--nr_doorbells];
+        }
+    pthread_mutex_unlock(&tables_lock);
+}
+
+/* Closing a file isn't seen here: give up the doorbells whose descriptor has become something else. */
+static void sweep_doorbells(void)
+{
+    struct stat st;
+
+    for (size_t i = 0; i < nr_doorbells; i++)
+        if (fstat(doorbells[i].fd, &st) < 0 || st.st_ino != doorbells[i].file) {
+            close(doorbells[i].eventfd);
+            doorbells[i--] = doorbells[--nr_doorbells];
+        }
+}
+
+static void add_doorbell(int fd, ino_t file, uint32_t port, int eventfd)
+{
+    struct doorbell *grown;
+
+    drop_doorbell(file, port);
+    pthread_mutex_lock(&tables_lock);
+    sweep_doorbells();
+    grown = realloc(doorbells, (nr_doorbells + 1) * sizeof *doorbells);
+    if (grown) {
+        doorbells = grown;
+        doorbells[nr_doorbells++] = (struct doorbell){ file, port, eventfd, fd };
+    } else {
+        close(eventfd);
+    }
+    pthread_mutex_unlock(&tables_lock);
+}
+
+/* ---- places where foreign frames or hypercall memory are mapped ---- */
+
+struct area {
+    uintptr_t start;
+    size_t pages;
+    int prot;
+    bool hypercall;         /* memory for hypercall arguments, not an mmap of privcmd */
+    bool used;              /* something was mapped into it */
+    unsigned char *mapped;  /* one byte a page: mapped, of a used privcmd area */
+};
+
+static struct area *areas;
+static size_t nr_areas;
+
+/* Called with tables_lock held. */
+static struct area *area_at(uintptr_t address)
+{
+    for (size_t i = 0; i < nr_areas; i++)
+        if (address >= areas[i].start && address < areas[i].start + areas[i].pages * PAGE)
+            return &areas[i];
+    return NULL;
+}
+
+/* Forgets whatever overlaps the range; true where hypercall memory was among it. */
+static bool forget_areas(uintptr_t start, size_t length)
+{
+    bool hypercall = false;
+
+    pthread_mutex_lock(&tables_lock);
+    for (size_t i = 0; i < nr_areas; i++)
+        if (areas[i].start < start + length && start < areas[i].start + areas[i].pages * PAGE) {
+            hypercall |= areas[i].hypercall;
+            free(areas[i].mapped);
+            areas[i--] = areas[--nr_areas];
+        }
+    pthread_mutex_unlock(&tables_lock);
+    return hypercall;
+}
+
+static bool add_area(uintptr_t start, size_t pages, int prot, bool hypercall)
+{
+    struct area *grown;
+    unsigned char *mapped = NULL;
+    bool ok = false;
+
+    forget_areas(start, pages * PAGE);
+    if (!hypercall && !(mapped = calloc(pages, 1)))
+        return false;
+    pthread_mutex_lock(&tables_lock);
+    grown = realloc(areas, (nr_areas + 1) * sizeof *areas);
+    if (grown) {
+        areas = grown;
+        areas[nr_areas++] = (struct area){ start, pages, prot, hypercall, false, mapped };
+        ok = true;
+    }
+    pthread_mutex_unlock(&tables_lock);
+    if (!ok)
+        free(mapped);
+    return ok;
+}
+
+static unsigned area_state(uintptr_t address, uint64_t pages)
+{
+    struct area *area;
+    unsigned state = POSTERN_AREA_NONE;
+
+    pthread_mutex_lock(&tables_lock);
+    area = area_at(address);
+    if (area && !area->hypercall && !(address % PAGE)) {
+        size_t first = (address - area->start) / PAGE;
+
+        if (!area->used) {
+            state = first == 0 && pages == area->pages ? POSTERN_AREA_FRESH : POSTERN_AREA_FRESH_PART;
+        } else if (pages <= area->pages - first) {
+            state = POSTERN_AREA_HOLE;
+            for (size_t i = 0; i < pages; i++)
+                if (area->mapped[first + i])
+                    state = POSTERN_AREA_MAPPED;
+        } else {
+            state = POSTERN_AREA_MAPPED;
+        }
+    }
+    pthread_mutex_unlock(&tables_lock);
+    return state;
+}
+
+/* Maps the frames of a reply over the area, with the protection it was mmapped with. */
+static int map_runs(uintptr_t address, const struct postern_run *runs, uint32_t nr_runs, const int *files, int nr_files)
+{
+    int error = 0;
+
+    pthread_mutex_lock(&tables_lock);
+    struct area *area = area_at(address);
+    for (uint32_t i = 0; area && i < nr_runs; i++) {
+        uintptr_t at = address + runs[i].page * PAGE;
+        size_t first = (at - area->start) / PAGE;
+
+        if ((int)runs[i].file >= nr_files || first + runs[i].nr_pages > area->pages) {
+            error = EINVAL;
+            break;
+        }
+        if (real_mmap((void *)at, runs[i].nr_pages * PAGE, area->prot, MAP_SHARED | MAP_FIXED, files[runs[i].file],
+                      (off_t)runs[i].frame * (off_t)PAGE) == MAP_FAILED) {
+            error = errno;
+            break;
+        }
+        if (area->mapped)
+            memset(area->mapped + first, 1, runs[i].nr_pages);
+    }
+    if (area)
+        area->used = true;
+    pthread_mutex_unlock(&tables_lock);
+    return error;
+}
+
+static void after_fork_in_child(void)
+{
+    pthread_mutex_init(&process.lock, NULL);
+    pthread_mutex_init(&tables_lock, NULL);
+    leave_host(); /* the parent's; the child gets its own when it first needs one */
+}
+
+/* ---- one call ---- */
+
+struct call {
+    struct postern_request request;
+    struct postern_block blocks[POSTERN_MAX_BLOCKS];
+};
+
+static void add_block(struct call *call, uint64_t address, uint64_t size, uint32_t flags)
+{
+    if (call->request.nr_blocks < POSTERN_MAX_BLOCKS && size <= POSTERN_MAX_DATA)
+        call->blocks[call->request.nr_blocks++] =
+            (struct postern_block){ .address = address, .size = (uint32_t)size, .flags = flags };
+}
+
+/* Sends the request; a block that turns out not to be readable goes without its bytes. */
+static int send_call(int fd, struct call *call)
+{
+    struct iovec iov[2 + POSTERN_MAX_BLOCKS];
+    struct msghdr msg = { .msg_iov = iov };
+    size_t total = 0;
+
+    call->request.magic = POSTERN_MAGIC;
+    call->request.process = process.id;
+    call->request.token = process.token;
+    call->request.call = ++process.next_call;
+    iov[0] = (struct iovec){ &call->request, sizeof call->request };
+    iov[1] = (struct iovec){ call->blocks, call->request.nr_blocks * sizeof call->blocks[0] };
+    msg.msg_iovlen = 2;
+    for (uint32_t i = 0; i < call->request.nr_blocks; i++) {
+        struct postern_block *block = &call->blocks[i];
+
+        if (!(block->flags & POSTERN_BLOCK_DATA))
+            continue;
+        total += block->size;
+        if (total > POSTERN_MAX_DATA)
+            block->flags &= ~POSTERN_BLOCK_DATA;
+        else
+            iov[msg.msg_iovlen++] = (struct iovec){ (void *)block->address, block->size };
+    }
+    if (send_retrying(fd, &msg) == 0)
+        return 0;
+    if (errno != EFAULT)
+        return -1;
+    for (uint32_t i = 0; i < call->request.nr_blocks; i++) { /* find the ones that fault, one by one */
+        char byte;
+        struct postern_block *block = &call->blocks[i];
+        struct iovec local = { &byte, 1 }, remote;
+        bool readable = true;
+
+        for (uint64_t at = 0; readable && at < block->size; at = ((block->address + at) / PAGE + 1) * PAGE - block->address) {
+            remote = (struct iovec){ (void *)(block->address + at), 1 };
+            readable = process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == 1;
+        }
+        if (!readable)
+            block->flags &= ~POSTERN_BLOCK_DATA;
+    }
+    msg.msg_iovlen = 2;
+    for (uint32_t i = 0; i < call->request.nr_blocks; i++)
+        if (call->blocks[i].flags & POSTERN_BLOCK_DATA)
+            iov[msg.msg_iovlen++] = (struct iovec){ (void *)call->blocks[i].address, call->blocks[i].size };
+    return send_retrying(fd, &msg);
+}
+
+struct answer {
+    struct postern_reply reply;
+    int files[POSTERN_MAX_FILES];
+    int nr_files;
+    struct postern_run *runs; /* malloced */
+};
+
+static void collect_files(struct msghdr *msg, struct answer *answer)
+{
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
+        int n = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+            continue;
+        for (int i = 0; i < n; i++) {
+            int fd;
+
+            memcpy(&fd, CMSG_DATA(c) + (size_t)i * sizeof fd, sizeof fd);
+            if (answer->nr_files < POSTERN_MAX_FILES)
+                answer->files[answer->nr_files++] = fd;
+            else
+                close(fd);
+        }
+    }
+}
+
+/*
+ * Receives the answer, its bytes straight into the caller's buffers. The usual reply fits one receive: data for the
+ * last block only. The others are looked at first.
+ */
+static int receive_answer(struct call *call, struct answer *answer, bool may_carry_more)
+{
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(sizeof(int) * POSTERN_MAX_FILES)];
+    } control;
+    struct iovec iov[3 + POSTERN_MAX_BLOCKS * 2] = { { &answer->reply, sizeof answer->reply } };
+    struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 1 };
+    struct postern_out *out = NULL;
+    int error = 0;
+
+    if (may_carry_more) {
+        if (receive(process.fd, &msg, MSG_PEEK) < (ssize_t)sizeof answer->reply)
+            return EIO;
+        if (answer->reply.nr_out > ARRAY_SIZE(iov) - 3)
+            return EIO;
+        if (answer->reply.nr_out) {
+            out = alloca(answer->reply.nr_out * sizeof *out);
+            iov[msg.msg_iovlen++] = (struct iovec){ out, answer->reply.nr_out * sizeof *out };
+            if (receive(process.fd, &msg, MSG_PEEK) < 0)
+                return EIO;
+        }
+        for (uint16_t i = 0; i < answer->reply.nr_out; i++) {
+            if (out[i].block >= call->request.nr_blocks || out[i].length > call->blocks[out[i].block].size ||
+                out[i].offset > call->blocks[out[i].block].size - out[i].length)
+                return EIO;
+            iov[msg.msg_iovlen++] =
+                (struct iovec){ (char *)call->blocks[out[i].block].address + out[i].offset, out[i].length };
+        }
+        if (answer->reply.nr_out == 0 && answer->reply.length && call->request.nr_blocks) {
+            struct postern_block *last = &call->blocks[call->request.nr_blocks - 1];
+
+            if (answer->reply.length > last->size)
+                return EIO;
+            iov[msg.msg_iovlen++] = (struct iovec){ (void *)last->address, answer->reply.length };
+        }
+        if (answer->reply.nr_runs) {
+            size_t bytes = answer->reply.nr_runs * sizeof *answer->runs;
+
+            if (answer->reply.nr_runs > POSTERN_MAX_GFNS || !(answer->runs = malloc(bytes)))
+                return ENOMEM;
+            iov[msg.msg_iovlen++] = (struct iovec){ answer->runs, bytes };
+        }
+        msg.msg_control = control.space;
+        msg.msg_controllen = sizeof control.space;
+    } else if (call->request.nr_blocks) {
+        struct postern_block *last = &call->blocks[call->request.nr_blocks - 1];
+
+        iov[msg.msg_iovlen++] = (struct iovec){ (void *)last->address, last->size };
+    }
+    ssize_t n = receive(process.fd, &msg, 0);
+    if (n < 0 && errno == EFAULT) { /* the call is done, its bytes have nowhere to go; the packet must still leave the queue */
+        error = EFAULT;
+        if (may_carry_more) {
+            msg.msg_iovlen = 1;
+            n = receive(process.fd, &msg, 0);
+        } else {
+            error = EFAULT; /* a failed receive without MSG_PEEK has dropped the packet */
+            n = sizeof answer->reply;
+        }
+    }
+    if (n < (ssize_t)sizeof answer->reply)
+        error = EIO;
+    else if (may_carry_more)
+        collect_files(&msg, answer);
+    return error;
+}
+
+static void no_host(void)
+{
+    static bool said;
+
+    if (!said)
+        fprintf(stderr, "postern: no connection to the host at %s: it has ended, or this process was forked after it "
+                        "gave up the right to connect\n", host_address.sun_path);
+    said = true;
+}
+
+/* What every caller does with the descriptors and runs it was sent, once it has used them. */
+static void release_answer(struct answer *answer)
+{
+    for (int i = 0; i < answer->nr_files; i++)
+        close(answer->files[i]);
+    free(answer->runs);
+    answer->nr_files = 0;
+    answer->runs = NULL;
+}
+
+/* One request and its answer. @return 0, or an errno of the transport; the call's own result is in the reply */
+static int transact(int fd, struct call *call, struct answer *answer, bool may_carry_more)
+{
+    int error = 0;
+
+    answer->nr_files = 0;
+    answer->runs = NULL;
+    pthread_mutex_lock(&process.lock);
+    if (!join_host()) {
+        no_host();
+        error = EIO;
+    } else if (send_call(fd < 0 ? process.fd : fd, call) < 0) {
+        error = errno == EPIPE || errno == ECONNRESET || errno == ENOTCONN ? EIO : errno;
+    } else {
+        error = receive_answer(call, answer, may_carry_more);
+        if (error == EIO || (!error && (answer->reply.magic != POSTERN_MAGIC || answer->reply.call != call->request.call))) {
+            leave_host(); /* whatever it was, it was no answer to this call */
+            error = EIO;
+        }
+    }
+    pthread_mutex_unlock(&process.lock);
+    return error;
+}
+
+static int finish(int error, const struct postern_reply *reply)
+{
+    if (!error && reply->ret < 0)
+        error = -reply->ret;
+    if (!error)
+        return reply->ret;
+    errno = error;
+    return -1;
+}
+
+static int read_user(void *into, const void *from, size_t size)
+{
+    struct iovec local = { into, size }, remote = { (void *)from, size };
+
+    return process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == (ssize_t)size;
+}
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+/* Would a kernel be able to pin these pages for writing? Linux before 5.14 can't say, and the answer is taken as yes. */
+static bool writable(uint64_t address, uint64_t size)
+{
+    uint64_t start = address & ~(PAGE - 1);
+
+    return size == 0 || madvise((void *)start, address + size - start, MADV_POPULATE_WRITE) == 0 || errno == EINVAL;
+}
+
+/* ---- the calls ---- */
+
+static int device_open(const char *device, int flags)
+{
+    struct call call = { .request = { .kind = POSTERN_OPEN } };
+    struct answer answer;
+    int error;
+    int fd = connect_to_host((flags & O_CLOEXEC ? SOCK_CLOEXEC : 0) | (flags & O_NONBLOCK ? SOCK_NONBLOCK : 0));
+
+    if (fd < 0)
+        return -1;
+    add_block(&call, (uint64_t)(uintptr_t)device, strlen(device), POSTERN_BLOCK_DATA);
+    error = transact(fd, &call, &answer, false);
+    if (finish(error, &answer.reply) < 0) {
+        int saved = errno;
+        close(fd);
+        errno = saved;
+        return -1;
+    }
+    return fd;
+}
+
+/* Nested user memory of the ioctls that have any; their argument structs are Linux's. @spec linux:uapi/xen/privcmd.h */
+#define PRIVCMD(nr, size) (((size) << 16) | ('P' << 8) | (nr))
+#define PRIVCMD_MMAP PRIVCMD(2, 16)
+#define PRIVCMD_MMAPBATCH PRIVCMD(3, 24)
+#define PRIVCMD_MMAPBATCH_V2 PRIVCMD(4, 32)
+#define PRIVCMD_DM_OP PRIVCMD(5, 16)
+#define PRIVCMD_MMAP_RESOURCE PRIVCMD(7, 32)
+#define EVTCHN(nr, size) (((size) << 16) | ('E' << 8) | (nr))
+#define EVTCHN_BIND_VIRQ EVTCHN(0, 4)
+#define EVTCHN_BIND_INTERDOMAIN EVTCHN(1, 8)
+#define EVTCHN_BIND_UNBOUND_PORT EVTCHN(2, 4)
+#define EVTCHN_UNBIND EVTCHN(3, 4)
+#define EVTCHN_NOTIFY EVTCHN(4, 4)
+#define EVTCHN_RESET EVTCHN(5, 0)
+
+struct user_buffer {
+    uint64_t address, size;
+};
+
+static int ioctl_dm_op(int fd, struct call *call, uint64_t arg)
+{
+    struct { uint16_t dom, num; uint32_t pad; uint64_t ubufs; } op;
+    struct user_buffer buffers[16];
+    struct answer answer;
+    bool one = false;
+
+    if (read_user(&op, (void *)arg, sizeof op) && op.num <= ARRAY_SIZE(buffers)) {
+        add_block(call, op.ubufs, op.num * sizeof buffers[0], POSTERN_BLOCK_DATA);
+        if (op.num && read_user(buffers, (void *)op.ubufs, op.num * sizeof buffers[0])) {
+            for (unsigned i = 0; i < op.num; i++)
+                add_block(call, buffers[i].address, buffers[i].size,
+                          POSTERN_BLOCK_DATA | (writable(buffers[i].address, buffers[i].size) ? POSTERN_BLOCK_WRITABLE : 0));
+            one = op.num == 1 && call->request.nr_blocks == 3;
+        }
+    }
+    return finish(transact(fd, call, &answer, !one), &answer.reply);
+}
+
+/* A call whose reply may map frames at `address`. */
+static int ioctl_mapping(int fd, struct call *call, uint64_t address, uint64_t pages)
+{
+    struct answer answer;
+    int error;
+
+    call->request.flags = (uint16_t)area_state(address, pages);
+    error = transact(fd, call, &answer, true);
+    if (!error && answer.runs)
+        error = map_runs(address, answer.runs, answer.reply.nr_runs, answer.files, answer.nr_files);
+    release_answer(&answer);
+    return finish(error, &answer.reply);
+}
+
+static int ioctl_mmap(int fd, struct call *call, uint64_t arg)
+{
+    struct { int32_t num; uint16_t dom; uint64_t entries; } op;
+    struct { uint64_t va, mfn, npages; } entry, last;
+
+    if (read_user(&op, (void *)arg, sizeof op) && op.num > 0) {
+        uint64_t size = (uint64_t)op.num * sizeof entry;
+
+        add_block(call, op.entries, size, POSTERN_BLOCK_DATA);
+        if (read_user(&entry, (void *)op.entries, sizeof entry) &&
+            read_user(&last, (void *)(op.entries + size - sizeof last), sizeof last))
+            return ioctl_mapping(fd, call, entry.va, (last.va - entry.va) / PAGE + last.npages);
+    }
+    return ioctl_mapping(fd, call, 0, 0);
+}
+
+struct batch {
+    uint32_t num;
+    uint16_t dom;
+    uint64_t address, frames, errors;
+};
+
+/* Frames beyond what one message holds go in pieces: the kernel has no such bound, and libraries use big batches. */
+static int ioctl_mmapbatch(int fd, struct call *call, uint64_t arg, bool v2)
+{
+    struct batch batch = { 0 };
+    int result = 0, error = 0;
+    unsigned whole;
+
+    if (!read_user(&batch, (void *)arg, v2 ? 32 : 24) || batch.num <= POSTERN_MAX_GFNS || (int32_t)batch.num < 0) {
+        add_block(call, batch.frames, batch.num * 8ul, POSTERN_BLOCK_DATA | (v2 ? 0 : POSTERN_BLOCK_WRITABLE));
+        if (v2)
+            add_block(call, batch.errors, batch.num * 4ul,
+                      writable(batch.errors, batch.num * 4ul) ? POSTERN_BLOCK_WRITABLE : 0);
+        return ioctl_mapping(fd, call, batch.address, batch.num);
+    }
+    whole = area_state(batch.address, batch.num);
+    for (uint32_t done = 0; done < batch.num && result == 0;) {
+        struct call piece = { .request = call->request };
+        struct batch part = batch;
+        struct answer answer;
+
+        part.num = batch.num - done > POSTERN_MAX_GFNS ? POSTERN_MAX_GFNS : batch.num - done;
+        part.address = batch.address + done * PAGE;
+        part.frames = batch.frames + done * 8ul;
+        part.errors = batch.errors + done * 4ul;
+        piece.request.nr_blocks = 0;
+        piece.request.flags = (uint16_t)whole;
+        piece.request.arg = (uint64_t)(uintptr_t)&part;
+        add_block(&piece, (uint64_t)(uintptr_t)&part, v2 ? 32 : 24, POSTERN_BLOCK_DATA);
+        add_block(&piece, part.frames, part.num * 8ul, POSTERN_BLOCK_DATA | (v2 ? 0 : POSTERN_BLOCK_WRITABLE));
+        if (v2)
+            add_block(&piece, part.errors, part.num * 4ul,
+                      writable(part.errors, part.num * 4ul) ? POSTERN_BLOCK_WRITABLE : 0);
+        error = transact(fd, &piece, &answer, true);
+        if (!error && answer.runs)
+            error = map_runs(part.address, answer.runs, answer.reply.nr_runs, answer.files, answer.nr_files);
+        release_answer(&answer);
+        result = finish(error, &answer.reply);
+        done += part.num;
+    }
+    return result;
+}
+
+static int ioctl_bind(int fd, ino_t file, struct call *call)
+{
+    struct answer answer;
+    int error = transact(fd, call, &answer, true);
+    int port = finish(error, &answer.reply);
+
+    if (port >= 0 && answer.nr_files > 0) {
+        add_doorbell(fd, file, (uint32_t)port, move_up(answer.files[0]));
+        answer.files[0] = answer.files[--answer.nr_files];
+    }
+    release_answer(&answer);
+    return port;
+}
+
+static int ioctl_notify(int fd, ino_t file, struct call *call, uint64_t arg)
+{
+    struct answer answer;
+    uint32_t port;
+    uint64_t one = 1;
+
+    if (read_user(&port, (void *)arg, sizeof port)) {
+        int bell = doorbell_of(file, port);
+
+        if (bell >= 0 && real_write(bell, &one, sizeof one) == sizeof one)
+            return 0;
+    }
+    return finish(transact(fd, call, &answer, false), &answer.reply);
+}
+
+static int device_ioctl(int fd, ino_t file, unsigned long cmd, uint64_t arg)
+{
+    struct call call = { .request = { .kind = POSTERN_IOCTL, .cmd = (uint32_t)cmd, .arg = arg } };
+    size_t size = (cmd >> 16) & 0x3fff;
+    struct answer answer;
+    int result;
+
+    if (size)
+        add_block(&call, arg, size, POSTERN_BLOCK_DATA);
+    switch ((uint32_t)cmd) {
+    case PRIVCMD_DM_OP:
+        return ioctl_dm_op(fd, &call, arg);
+    case PRIVCMD_MMAP:
+        return ioctl_mmap(fd, &call, arg);
+    case PRIVCMD_MMAPBATCH:
+        return ioctl_mmapbatch(fd, &call, arg, false);
+    case PRIVCMD_MMAPBATCH_V2:
+        return ioctl_mmapbatch(fd, &call, arg, true);
+    case PRIVCMD_MMAP_RESOURCE: {
+        struct { uint16_t dom; uint32_t type, id, idx; uint64_t num, address; } op = { 0 };
+
+        call.blocks[0].flags |= POSTERN_BLOCK_WRITABLE; /* the size query answers in place */
+        read_user(&op, (void *)arg, sizeof op);
+        return ioctl_mapping(fd, &call, op.address, op.num);
+    }
+    case EVTCHN_BIND_VIRQ:
+    case EVTCHN_BIND_INTERDOMAIN:
+    case EVTCHN_BIND_UNBOUND_PORT:
+        return ioctl_bind(fd, file, &call);
+    case EVTCHN_NOTIFY:
+        return ioctl_notify(fd, file, &call, arg);
+    case EVTCHN_UNBIND: {
+        uint32_t port;
+
+        if (read_user(&port, (void *)arg, sizeof port))
+            drop_doorbell(file, port);
+        break;
+    }
+    case EVTCHN_RESET:
+        result = finish(transact(fd, &call, &answer, false), &answer.reply);
+        if (result == 0) { /* drop what is queued for the program */
+            char port[4];
+            while (recv(fd, port, sizeof port, MSG_DONTWAIT) > 0)
+                ;
+        }
+        return result;
+    default:
+        break;
+    }
+    return finish(transact(fd, &call, &answer, true), &answer.reply);
+}
+
+/* mmap of /dev/xen/hypercall: memory that the host can follow pointers into. */
+static void *mmap_hypercall(int fd, uintptr_t at, size_t pages, int prot)
+{
+    struct call call = { .request = { .kind = POSTERN_MMAP, .arg = at, .cmd = (uint32_t)pages } };
+    struct answer answer;
+    int error = pages >> 20 ? ENOMEM : 0;
+
+    if (!error && !add_area(at, pages, prot, true))
+        error = ENOMEM;
+    if (!error)
+        error = transact(fd, &call, &answer, true);
+    if (!error && answer.runs)
+        error = map_runs(at, answer.runs, answer.reply.nr_runs, answer.files, answer.nr_files);
+    release_answer(&answer);
+    if (!error && answer.reply.ret < 0)
+        error = -answer.reply.ret;
+    if (!error)
+        return (void *)at;
+    forget_areas(at, pages * PAGE);
+    real_munmap((void *)at, pages * PAGE);
+    errno = error;
+    return MAP_FAILED;
+}
+
+static bool is_device(int fd, ino_t *file);
+
+/* An mmap of one of our files: reserve the place, and for hypercall memory fill it at once. */
+static void *device_mmap(void *address, size_t length, int prot, int flags, int fd)
+{
+    size_t pages = (length + PAGE - 1) / PAGE;
+    void *at;
+    struct call call = { .request = { .kind = POSTERN_MMAP, .arg = 0, .cmd = 0 } };
+    struct answer answer;
+    int kind;
+
+    /* cmd 0 asks what an mmap of this file is: 0 an area for foreign frames, 1 hypercall memory */
+    kind = finish(transact(fd, &call, &answer, true), &answer.reply);
+    if (kind < 0)
+        return MAP_FAILED;
+    at = real_mmap(address, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (flags & MAP_FIXED), -1, 0);
+    if (at == MAP_FAILED)
+        return at;
+    if (kind == 1)
+        return mmap_hypercall(fd, (uintptr_t)at, pages, prot);
+    if (!add_area((uintptr_t)at, pages, prot, false)) {
+        real_munmap(at, length);
+        errno = ENOMEM;
+        return MAP_FAILED;
+    }
+    return at;
+}
+
+/* ---- what the program calls ---- */
+
+static const char *device_name(const char *path)
+{
+    static const char *const prefixes[] = { "/dev/xen/", "/proc/xen/" };
+
+    if (!host_address_length || !path)
+        return NULL;
+    for (size_t i = 0; i < ARRAY_SIZE(prefixes); i++)
+        if (!strncmp(path, prefixes[i], strlen(prefixes[i])))
+            return path + strlen(prefixes[i]);
+    return NULL;
+}
+
+static bool is_device(int fd, ino_t *file)
+{
+    return (*file = file_of(fd)) != 0;
+}
+
+EXPORT int open(const char *path, int flags, ...)
+{
+    const char *device = device_name(path);
+    mode_t mode = 0;
+
+    if (device)
+        return device_open(device, flags);
+    if (__OPEN_NEEDS_MODE(flags)) {
+        va_list ap;
+        va_start(ap, flags);
+        mode = va_arg(ap, mode_t);
+        va_end(ap);
+    }
+    if (!real_open)
+        return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+    return real_open(path, flags, mode);
+}
+
+EXPORT int open64(const char *path, int flags, ...) __attribute__((alias("open")));
+
+EXPORT int __open_2(const char *path, int flags)
+{
+    return open(path, flags);
+}
+
+EXPORT int __open64_2(const char *path, int flags)
+{
+    return open(path, flags);
+}
+
+EXPORT int ioctl(int fd, unsigned long cmd, ...)
+{
+    unsigned char type = (unsigned char)(cmd >> 8);
+    ino_t file;
+    va_list ap;
+    void *arg;
+
+    va_start(ap, cmd);
+    arg = va_arg(ap, void *);
+    va_end(ap);
+    if ((type == 'P' || type == 'E' || type == 'G') && is_device(fd, &file))
+        return device_ioctl(fd, file, cmd, (uint64_t)(uintptr_t)arg);
+    return real_ioctl ? real_ioctl(fd, cmd, arg) : (int)syscall(SYS_ioctl, fd, cmd, arg);
+}
+
+EXPORT void *mmap(void *address, size_t length, int prot, int flags, int fd, off_t offset)
+{
+    ino_t file;
+
+    if (fd >= 0 && host_address_length && real_mmap && is_device(fd, &file))
+        return device_mmap(address, length, prot, flags, fd);
+    if (!real_mmap)
+        return (void *)syscall(SYS_mmap, address, length, prot, flags, fd, offset);
+    return real_mmap(address, length, prot, flags, fd, offset);
+}
+
+EXPORT void *mmap64(void *address, size_t length, int prot, int flags, int fd, off_t offset)
+    __attribute__((alias("mmap")));
+
+EXPORT int munmap(void *address, size_t length)
+{
+    if (nr_areas && forget_areas((uintptr_t)address, length)) {
+        struct call call = { .request = { .kind = POSTERN_MUNMAP, .arg = (uint64_t)(uintptr_t)address,
+                                          .cmd = (uint32_t)((length + PAGE - 1) / PAGE) } };
+        struct answer answer;
+        int saved = errno;
+
+        transact(-1, &call, &answer, true);
+        errno = saved;
+    }
+    return real_munmap ? real_munmap(address, length) : (int)syscall(SYS_munmap, address, length);
+}
+
+/*
+ * evtchn reads and writes whole ports; a transfer that isn't a multiple of 4 bytes is cut down. A socket would cut a
+ * packet instead, so just those sizes are looked at; everything else goes to the kernel as it is.
+ */
+EXPORT ssize_t read(int fd, void *buffer, size_t size)
+{
+    ino_t file;
+
+    if (size & 3 && size < 4096 && is_device(fd, &file) && !(size &= ~3ul))
+        return 0;
+    return real_read ? real_read(fd, buffer, size) : syscall(SYS_read, fd, buffer, size);
+}
+
+EXPORT ssize_t write(int fd, const void *buffer, size_t size)
+{
+    ino_t file;
+
+    if (size & 3 && size < 4096 && is_device(fd, &file) && !(size &= ~3ul))
+        return 0;
+    return real_write ? real_write(fd, buffer, size) : syscall(SYS_write, fd, buffer, size);
+}

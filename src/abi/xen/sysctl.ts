@@ -1,0 +1,50 @@
+/**
+ * The system control hypercall, as far as listing domains needs it.
+ * @spec xen:public/sysctl.h
+ */
+import { bytes, pointer, struct, u16, u32, union } from '../layout.js';
+
+export const XEN_SYSCTL_INTERFACE_VERSION = 0x15;
+
+export const XEN_SYSCTL = {
+  readconsole: 1,
+  tbuf_op: 2,
+  physinfo: 3,
+  sched_id: 4,
+  perfc_op: 5,
+  getdomaininfolist: 6,
+  debug_keys: 7,
+  getcpuinfo: 8,
+  availheap: 9,
+  get_pmstat: 10,
+  cpu_hotplug: 11,
+  pm_op: 12,
+  page_offline_op: 14,
+  lockprof_op: 15,
+  cputopoinfo: 16,
+  numainfo: 17,
+  cpupool_op: 18,
+  scheduler_op: 19,
+  coverage_op: 20,
+  psr_cmt_op: 21,
+  pcitopoinfo: 22,
+  psr_alloc: 23,
+  get_cpu_levelling_caps: 25,
+  get_cpu_featureset: 26,
+  livepatch_op: 27,
+  get_cpu_policy: 29,
+} as const;
+
+export const xen_sysctl_getdomaininfolist = struct('xen_sysctl_getdomaininfolist', {
+  first_domain: u16,
+  max_domains: u32,
+  buffer: pointer,
+  num_domains: u32,
+});
+
+const xen_sysctl_u = union('xen_sysctl.u', {
+  getdomaininfolist: xen_sysctl_getdomaininfolist,
+  pad: bytes(128),
+});
+
+export const xen_sysctl = struct('xen_sysctl', { cmd: u32, interface_version: u32, u: xen_sysctl_u });

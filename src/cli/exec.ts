@@ -1,0 +1,76 @@
+/** `postern exec`: an unmodified Xen program under an ephemeral host (or a running one). */
+import { spawn } from 'node:child_process';
+import { constants } from 'node:os';
+import { Command } from 'commander';
+import { Host } from '../host/host.js';
+import { nativeLibrary, UserError } from '../host/native-library.js';
+import { integer, planDomains, vcpuList } from './options.js';
+
+interface ExecOptions {
+  domains: number;
+  memory: number;
+  vcpus: number[];
+  pv: number;
+  trace?: string;
+  host?: string;
+}
+
+export function execCommand(): Command {
+  return new Command('exec')
+    .description('Run an unmodified Xen program with /dev/xen served by a host of its own; exits with its status.')
+    .argument('<command...>', 'the program and its arguments, after --')
+    .option('--domains <n>', 'HVM domains to make, domids 1 to n', integer(0, 1000), 1)
+    .option('--memory <MiB>', 'memory of each domain', integer(1, 65536), 64)
+    .option('--vcpus <list>', 'vCPUs of the HVM domains in order, such as 2,1', vcpuList, [1])
+    .option('--pv <n>', 'PV domains to make after them', integer(0, 1000), 0)
+    .option('--trace <file>', 'write every call to a file, one JSON object a line')
+    .option('--host <socket>', 'use a running host (postern host) instead; the options above do not apply')
+    .passThroughOptions()
+    .addHelpText(
+      'after',
+      `
+Examples:
+  postern exec -- ./nr-vcpus 1
+  postern exec --domains 2 --vcpus 2,1 --pv 1 --trace calls.jsonl -- ./conformance
+  postern exec --host /tmp/xen/host -- xenstore-ls`,
+    )
+    .action(async (command: string[], options: ExecOptions) => {
+      process.exitCode = await exec(command, options);
+    });
+}
+
+async function exec(command: string[], options: ExecOptions): Promise<number> {
+  const library = await nativeLibrary();
+  if (options.host !== undefined) {
+    const xenstored = `${options.host}.xenstored`;
+    return await runProgram(command, { LD_PRELOAD: library, POSTERN_HOST: options.host, XENSTORED_PATH: xenstored });
+  }
+  const host = await Host.start({
+    domains: planDomains(options),
+    ...(options.trace !== undefined && { tracePath: options.trace }),
+  });
+  try {
+    return await runProgram(command, host.environment(library));
+  } finally {
+    await host.close();
+  }
+}
+
+const FORWARDED = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+/** Runs it to its end, with this process's standard streams. @returns its exit status, 128+n for a signal */
+function runProgram([program, ...args]: string[], environment: Record<string, string>): Promise<number> {
+  const child = spawn(program as string, args, { stdio: 'inherit', env: { ...process.env, ...environment } });
+  const forward = (signal: NodeJS.Signals) => child.kill(signal);
+  for (const signal of FORWARDED) process.on(signal, forward);
+  return new Promise((resolve, reject) => {
+    child.on('error', (error: NodeJS.ErrnoException) => {
+      const why = error.code === 'ENOENT' ? 'there is no such program' : error.message;
+      reject(new UserError(`cannot run ${program}: ${why}`));
+    });
+    child.on('exit', (code, signal) => {
+      for (const name of FORWARDED) process.off(name, forward);
+      resolve(signal ? 128 + constants.signals[signal] : (code ?? 1));
+    });
+  });
+}

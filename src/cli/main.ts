@@ -1,0 +1,49 @@
+#!/usr/bin/env node
+/** The command line. Each command has a file; this one puts them together and turns failures into messages. */
+import { readFileSync } from 'node:fs';
+import { Command } from 'commander';
+import { SystemError } from '../host/libc.js';
+import { UserError } from '../host/native-library.js';
+import { domainCommand } from './domain.js';
+import { execCommand } from './exec.js';
+import { hostCommand } from './host.js';
+import { ioCommand } from './io.js';
+import { colors, say } from './output.js';
+import { runCommand } from './run.js';
+import { supportCommand } from './support.js';
+
+const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+  version: string;
+};
+
+/** Exit statuses beside a command's own: the command line was wrong; something failed. */
+const STATUS_FAILURE = 1;
+
+const program = new Command('postern')
+  .description('A Xen host for device models: run, restrict and trace them on any Linux machine.')
+  .version(version)
+  .showHelpAfterError('(see --help for usage and examples)')
+  .enablePositionalOptions()
+  .addCommand(runCommand())
+  .addCommand(execCommand())
+  .addCommand(hostCommand())
+  .addCommand(domainCommand())
+  .addCommand(ioCommand())
+  .addCommand(supportCommand())
+  .addHelpText(
+    'after',
+    `
+Examples:
+  postern run                                  a restricted QEMU on a fresh domain, until Ctrl-C
+  postern run --device-model builtin --seconds 5 --json
+  postern exec --domains 1 -- ./my-device-model 1
+  postern host --socket /tmp/xen/host &  postern domain list --host /tmp/xen/host`,
+  );
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  const isKnown = error instanceof UserError || error instanceof SystemError;
+  say(`${colors.red('postern:')} ${isKnown ? error.message : (error as Error).stack}`);
+  process.exitCode = STATUS_FAILURE;
+}

@@ -1,0 +1,41 @@
+/** Option values, checked where they are read, with messages that say what would do. */
+import { InvalidArgumentError } from 'commander';
+import type { DomainPlan } from '../host/commands.js';
+
+/** A whole number from `min` to `max`. */
+export function integer(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!Number.isInteger(value) || value < min || value > max) {
+      throw new InvalidArgumentError(`a whole number from ${min} to ${max} is needed.`);
+    }
+    return value;
+  };
+}
+
+/** `2,1`: vCPUs of the domains in order. */
+export function vcpuList(text: string): number[] {
+  return text.split(',').map(integer(1, 128));
+}
+
+/** Seconds, fractions allowed. */
+export function seconds(text: string): number {
+  const value = Number(text);
+  if (!(value > 0)) throw new InvalidArgumentError('a number of seconds greater than 0 is needed.');
+  return value;
+}
+
+/** HVM domains first, then PV ones; the last number of vCPUs serves for all domains after it. */
+export function planDomains(options: {
+  domains: number;
+  memory: number;
+  vcpus: readonly number[];
+  pv?: number;
+}): DomainPlan[] {
+  const { domains, memory: memoryMiB, vcpus, pv = 0 } = options;
+  return Array.from({ length: domains + pv }, (_, i) => ({
+    kind: i < domains ? ('hvm' as const) : ('pv' as const),
+    memoryMiB,
+    vcpus: i < domains ? (vcpus[i] ?? vcpus.at(-1) ?? 1) : 1,
+  }));
+}

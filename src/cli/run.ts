@@ -1,0 +1,177 @@
+/** `postern run`: a domain, a restricted device model, and a guest that keeps it busy; shows what is asked and refused. */
+import { readFile } from 'node:fs/promises';
+import { Command, Option } from 'commander';
+import type { HostStatus } from '../host/commands.js';
+import { Host } from '../host/host.js';
+import { nativeLibrary, UserError } from '../host/native-library.js';
+import { startBuiltin } from '../toolstack/builtin.js';
+import { LOOP_SCRIPT, START_SCRIPT } from '../toolstack/guest-script.js';
+import { type DeviceModelProcess, findQemu, startQemu } from '../toolstack/qemu.js';
+import { integer, seconds } from './options.js';
+import { colors, print, printJson, table } from './output.js';
+
+interface RunOptions {
+  deviceModel?: 'qemu' | 'builtin';
+  memory: number;
+  vcpus: number;
+  script?: string;
+  seconds?: number;
+  trace?: string;
+  json?: true;
+}
+
+const DOMID = 1;
+/** MiB beyond the guest's RAM: video memory and the VGA ROM that QEMU puts into the domain. */
+const STATUS_INTERVAL_MS = 500;
+
+export function runCommand(): Command {
+  return new Command('run')
+    .description('Run a device model, restricted as in production, against a domain that keeps it busy.')
+    .addOption(
+      new Option('--device-model <kind>', 'which one (default: QEMU where installed, else the built-in one)').choices([
+        'qemu',
+        'builtin',
+      ]),
+    )
+    .option('--memory <MiB>', "the domain's memory", integer(16, 16384), 64)
+    .option('--vcpus <n>', "the domain's vCPUs", integer(1, 128), 1)
+    .option('--script <file>', 'I/O for the guest to do instead of the built-in loop (docs/io-player.md)')
+    .option('--seconds <n>', 'end after this time (default: at Ctrl-C)', seconds)
+    .option('--trace <file>', 'write every call to a file, one JSON object a line')
+    .option('--json', 'end with one JSON object instead of showing progress')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  postern run
+  postern run --device-model builtin --seconds 10 --trace calls.jsonl
+  postern run --seconds 5 --json | jq .refusals`,
+    )
+    .action(run);
+}
+
+async function run(options: RunOptions): Promise<void> {
+  const phase = options.json ? () => {} : showPhase;
+  const loop = options.script === undefined ? LOOP_SCRIPT : await readScript(options.script);
+  const host = await Host.start({
+    domains: [{ kind: 'hvm', memoryMiB: options.memory, vcpus: options.vcpus }],
+    ...(options.trace !== undefined && { tracePath: options.trace }),
+  });
+  let deviceModel: DeviceModelProcess | undefined;
+  try {
+    phase('host', `serves /dev/xen at ${host.socketPath}`);
+    phase('domain 1', `HVM, ${options.memory} MiB, ${options.vcpus} vCPU${options.vcpus === 1 ? '' : 's'}`);
+    deviceModel = await startDeviceModel(host, options);
+    phase('device model', `${deviceModel.kind}, process ${deviceModel.pid}, uid ${deviceModel.uid}`);
+    const restricted = await isRestricted(host, deviceModel.pid);
+    phase('restricted', restricted.text, restricted.is);
+    await host.command('unpauseDomain', { domid: DOMID });
+    if (options.script === undefined) await play(host, START_SCRIPT);
+    await host.command('startGuest', { domid: DOMID, vcpu: 0, script: loop });
+    phase('running', 'the guest does I/O without end');
+    const end = await watch(host, deviceModel, options);
+    const status = await host.command('status', null);
+    report(options, deviceModel, restricted.is, status);
+    if (end !== undefined) throw new UserError(`the device model ${end}`);
+  } finally {
+    await deviceModel?.stop();
+    await host.close();
+  }
+}
+
+async function readScript(file: string): Promise<string> {
+  try {
+    return await readFile(file, 'utf8');
+  } catch (error) {
+    throw new UserError(`cannot read the script ${file}: ${(error as Error).message}`);
+  }
+}
+
+async function play(host: Host, script: string): Promise<void> {
+  await host.command('io', { domid: DOMID, vcpu: 0, script, json: false });
+}
+
+async function startDeviceModel(host: Host, options: RunOptions): Promise<DeviceModelProcess> {
+  const binary = options.deviceModel === 'builtin' ? undefined : await findQemu();
+  if (options.deviceModel === 'qemu' && binary === undefined) {
+    throw new UserError('no QEMU with Xen support found; install one (Debian: apt-get install qemu-system-xen)');
+  }
+  const { directory, socketPath } = host;
+  if (binary === undefined) return startBuiltin({ domid: DOMID, socketPath, directory });
+  const library = await nativeLibrary();
+  const process = await startQemu({
+    binary,
+    domid: DOMID,
+    name: 'postern',
+    memoryMiB: options.memory,
+    directory,
+    environment: host.environment(library),
+    onMessage: () => {},
+  });
+  await process.qmp.execute('cont');
+  return process;
+}
+
+/** Restricted is a device model whose every open file of privcmd and evtchn is. */
+async function isRestricted(host: Host, pid: number): Promise<{ is: boolean; text: string }> {
+  const files = (await host.command('openFiles', null)).filter((file) => file.pid === pid);
+  const open = files.filter((file) => file.restrictedTo !== DOMID);
+  const counts = new Map<string, number>();
+  for (const { device } of files) counts.set(device, (counts.get(device) ?? 0) + 1);
+  const held = [...counts].map(([device, n]) => `${device} ×${n}`).join(', ');
+  const is = files.length > 0 && open.every((file) => file.device === 'gntdev');
+  return { is, text: is ? `${held}: to domain ${DOMID} only` : `not restricted: ${open.map((f) => f.device).join(', ')}` };
+}
+
+/** Shows live counts until the time is up, Ctrl-C, or the device model's end. @returns how it ended, if it did */
+async function watch(host: Host, deviceModel: DeviceModelProcess, options: RunOptions): Promise<string | undefined> {
+  const stop = new AbortController();
+  let ended: string | undefined;
+  const timer = options.seconds === undefined ? undefined : setTimeout(() => stop.abort(), options.seconds * 1000);
+  const interrupt = () => stop.abort();
+  process.on('SIGINT', interrupt);
+  process.on('SIGTERM', interrupt);
+  void deviceModel.ended.then((how) => {
+    ended = how;
+    stop.abort();
+  });
+  const live = !options.json && process.stdout.isTTY;
+  while (!stop.signal.aborted) {
+    if (live) showLive(await host.command('status', null));
+    await new Promise<void>((resolve) => {
+      const wait = setTimeout(resolve, STATUS_INTERVAL_MS);
+      stop.signal.addEventListener('abort', () => {
+        clearTimeout(wait);
+        resolve();
+      });
+    });
+  }
+  if (live) process.stdout.write('\r\x1b[K');
+  clearTimeout(timer);
+  process.off('SIGINT', interrupt);
+  process.off('SIGTERM', interrupt);
+  return ended;
+}
+
+function showPhase(name: string, text: string, ok = true): void {
+  print(`${ok ? colors.green('✓') : colors.red('✗')} ${name.padEnd(13)} ${text}`);
+}
+
+function showLive(status: HostStatus): void {
+  const { served, p50Us, p99Us } = status.requests;
+  const calls = Object.values(status.calls).reduce((sum, n) => sum + n, 0);
+  const refused = Object.values(status.refusals).reduce((sum, n) => sum + n, 0);
+  const text = `${served} I/O requests (p50 ${p50Us} µs, p99 ${p99Us} µs), ${calls} calls, ${refused} refused`;
+  process.stdout.write(`\r\x1b[K${colors.dim(text)}`);
+}
+
+function report(options: RunOptions, deviceModel: DeviceModelProcess, restricted: boolean, status: HostStatus): void {
+  const { kind, pid, uid } = deviceModel;
+  const { requests, calls, refusals } = status;
+  if (options.json) return printJson({ deviceModel: { kind, pid, uid }, restricted, requests, calls, refusals });
+  const { served, p50Us, p99Us } = requests;
+  print(`\n${colors.bold('I/O requests')}  ${served} served, p50 ${p50Us} µs, p99 ${p99Us} µs\n`);
+  print(table(['call', 'count'], Object.entries(calls).map(([call, n]) => [call, String(n)])));
+  const refused = Object.entries(refusals).map(([reason, n]) => [reason, String(n)]);
+  print(refused.length === 0 ? '\nnothing was refused' : `\n${table(['refused', 'count'], refused)}`);
+}

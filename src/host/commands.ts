@@ -1,0 +1,53 @@
+/** What can be asked of a running host from outside its clients' devices: by the thread that started it, or the CLI. */
+import type { CallCounts } from './trace.js';
+
+export interface DomainPlan {
+  readonly kind: 'hvm' | 'pv';
+  readonly memoryMiB: number;
+  readonly vcpus: number;
+}
+
+export interface DomainRow {
+  readonly domid: number;
+  readonly kind: string;
+  readonly memoryMiB: number;
+  readonly vcpus: number;
+  readonly state: 'running' | 'paused' | 'shutdown' | 'dying';
+}
+
+/** A device file that a client holds open. */
+export interface OpenFileRow {
+  readonly pid: number;
+  readonly device: string;
+  /** The domain it is restricted to. */
+  readonly restrictedTo?: number;
+}
+
+export interface HostStatus extends CallCounts {
+  readonly requests: { readonly served: number; readonly p50Us: number; readonly p99Us: number };
+  readonly connections: number;
+  readonly domains: number;
+}
+
+export interface IoScript {
+  readonly domid: number;
+  readonly vcpu: number;
+  readonly script: string;
+}
+
+export interface CommandMap {
+  createDomain: { argument: DomainPlan; result: { domid: number } };
+  listDomains: { argument: null; result: DomainRow[] };
+  pauseDomain: { argument: { domid: number }; result: null };
+  unpauseDomain: { argument: { domid: number }; result: null };
+  destroyDomain: { argument: { domid: number }; result: null };
+  /** Plays an I/O script on a vCPU of the domain; what it prints comes back when it is done. */
+  io: { argument: IoScript & { json: boolean }; result: { lines: string[]; failures: number } };
+  /** Plays an I/O script over and over in the background, until the domain or the host ends. */
+  startGuest: { argument: IoScript; result: null };
+  openFiles: { argument: null; result: OpenFileRow[] };
+  status: { argument: null; result: HostStatus };
+  stop: { argument: null; result: null };
+}
+
+export type CommandName = keyof CommandMap;

@@ -1,0 +1,187 @@
+/** The host itself: hypervisor, dom0's kernel, XenStore and their sockets, wired together in one thread. */
+import { randomInt } from 'node:crypto';
+import { NEVER_PREEMPT, PREEMPTED, type Preemption } from '../boundary/operation.js';
+import { XenError } from '../boundary/xen-error.js';
+import { Dom0Kernel } from '../dom0/kernel.js';
+import { beginHvmDomain, createPvDomain } from '../hypervisor/build-domain.js';
+import type { Domain } from '../hypervisor/domain.js';
+import { Hypervisor } from '../hypervisor/hypervisor.js';
+import { ScriptError } from '../io-player/parse.js';
+import { XenstoreServer } from '../xenstore/server.js';
+import type { CommandMap, CommandName, DomainPlan, DomainRow } from './commands.js';
+import type { CoreOptions } from './core-thread.js';
+import { DeviceServer } from './device-server.js';
+import { GuestPlayer } from './guest.js';
+import { LatencyHistogram } from './latency.js';
+import { memoryFiles } from './memory-files.js';
+import { Reactor } from './reactor.js';
+import { Trace } from './trace.js';
+import { XenstoreSocket } from './xenstore-socket.js';
+
+const PAGES_PER_MIB = 256;
+const SLICE_MS = 2;
+
+type Done = (result: unknown, error?: string) => void;
+type Handlers = {
+  [N in CommandName]: (argument: CommandMap[N]['argument'], done: (result: CommandMap[N]['result']) => void) => void;
+};
+
+export class HostCore {
+  private readonly reactor: Reactor;
+  private readonly hypervisor = new Hypervisor({ extents: memoryFiles });
+  private readonly kernel: Dom0Kernel;
+  private readonly trace: Trace;
+  private readonly devices: DeviceServer;
+  private readonly xenstore: XenstoreServer;
+  private readonly xenstoreSocket: XenstoreSocket;
+  private readonly latencies = new LatencyHistogram();
+  private readonly player: GuestPlayer;
+
+  constructor(options: CoreOptions, onWake: () => void) {
+    this.reactor = new Reactor(onWake);
+    this.trace = new Trace(options.tracePath);
+    this.reactor.onIdle = () => this.trace.flush();
+    this.kernel = new Dom0Kernel(this.hypervisor.callsOfDom0());
+    this.hypervisor.dom0.evtchn.onUpcall = (port) => this.kernel.upcall(port);
+    this.hypervisor.claimDomExc();
+    this.devices = new DeviceServer(this.reactor, this.kernel, this.trace, options.socketPath);
+    this.xenstore = new XenstoreServer(
+      { now: () => performance.now(), domainExists: (domid) => this.hypervisor.domains.find(domid) !== undefined },
+      { hashSeed: randomInt(2 ** 32) },
+    );
+    this.xenstoreSocket = new XenstoreSocket(this.reactor, this.xenstore, options.xenstorePath);
+    this.player = new GuestPlayer(this.reactor, this.latencies);
+    for (const plan of options.domains) this.createNow(plan);
+  }
+
+  /** Other threads write here to have `onWake` run. */
+  get wakeFd(): number {
+    return this.reactor.wakeFd;
+  }
+
+  /** Runs until it is told to stop. */
+  run(): Promise<void> {
+    return this.reactor.run();
+  }
+
+  close(): void {
+    this.devices.close();
+    this.xenstoreSocket.close();
+    for (const domain of [...this.hypervisor.domains]) {
+      if (domain !== this.hypervisor.dom0) domain.kill(NEVER_PREEMPT);
+    }
+    this.trace.close();
+    this.reactor.close();
+  }
+
+  /** Carries out one command; `done` is called once, perhaps much later. */
+  execute<N extends CommandName>(name: N, argument: CommandMap[N]['argument'], done: Done): void {
+    try {
+      this.handlers[name](argument as never, done as never);
+    } catch (error) {
+      done(undefined, refusalOf(error));
+    }
+  }
+
+  private readonly handlers: Handlers = {
+    createDomain: (plan, done) => {
+      if (plan.kind === 'pv') return done({ domid: createPvDomain(this.hypervisor, plan).domid });
+      const { domain, layOut } = beginHvmDomain(this.hypervisor, plan);
+      this.inSlices(
+        (slice) => layOut.run(slice) !== PREEMPTED,
+        () => done({ domid: domain.domid }),
+      );
+    },
+    listDomains: (_, done) => done(this.rows()),
+    pauseDomain: ({ domid }, done) => {
+      this.find(domid).pause();
+      done(null);
+    },
+    unpauseDomain: ({ domid }, done) => {
+      this.find(domid).unpause();
+      done(null);
+    },
+    destroyDomain: ({ domid }, done) => {
+      const domain = this.find(domid);
+      this.inSlices(
+        (slice) => domain.kill(slice),
+        () => {
+          this.xenstore.domainGone(domid);
+          done(null);
+        },
+      );
+    },
+    io: ({ domid, vcpu, script, json }, done) => {
+      this.player.play(this.find(domid), vcpu, script, json).then(done, (error) => {
+        (done as Done)(undefined, refusalOf(error));
+      });
+      this.reactor.promises++;
+      this.reactor.after(0, () => this.reactor.promises--);
+    },
+    startGuest: ({ domid, vcpu, script }, done) => {
+      this.player.loop(this.find(domid), vcpu, script);
+      done(null);
+    },
+    openFiles: (_, done) => done(this.devices.openFiles()),
+    status: (_, done) =>
+      done({
+        ...this.trace.counts(),
+        requests: {
+          served: this.latencies.served,
+          p50Us: this.latencies.percentile(0.5),
+          p99Us: this.latencies.percentile(0.99),
+        },
+        connections: this.devices.nrConnections,
+        domains: this.rows().length,
+      }),
+    stop: (_, done) => {
+      this.reactor.stop();
+      done(null);
+    },
+  };
+
+  private createNow(plan: DomainPlan): void {
+    if (plan.kind === 'pv') createPvDomain(this.hypervisor, plan);
+    else beginHvmDomain(this.hypervisor, plan).layOut.run(NEVER_PREEMPT);
+  }
+
+  /** Long work beside everything else. */
+  private inSlices(step: (slice: Preemption) => boolean, done: () => void): void {
+    this.reactor.queue(() => {
+      const end = performance.now() + SLICE_MS;
+      if (!step({ due: () => performance.now() >= end })) return false;
+      done();
+      return true;
+    });
+  }
+
+  private find(domid: number): Domain {
+    const domain = this.hypervisor.domains.find(domid);
+    if (!domain || domain === this.hypervisor.dom0) throw new XenError('ESRCH', `there is no domain ${domid}`);
+    return domain;
+  }
+
+  private rows(): DomainRow[] {
+    return [...this.hypervisor.domains]
+      .filter((domain) => domain !== this.hypervisor.dom0)
+      .map((domain) => ({
+        domid: domain.domid,
+        kind: domain.kind,
+        memoryMiB: Math.round(domain.memory.totPages / PAGES_PER_MIB),
+        vcpus: domain.maxVcpus,
+        state: stateOf(domain),
+      }));
+  }
+}
+
+function stateOf(domain: Domain): DomainRow['state'] {
+  if (domain.isDying) return 'dying';
+  if (domain.isShutDown) return 'shutdown';
+  return domain.isRunnable ? 'running' : 'paused';
+}
+
+/** What a command was refused for; anything else is a bug and ends the host. */
+function refusalOf(error: unknown): string {
+  if (error instanceof XenError || error instanceof ScriptError) return error.message;
+  throw error;
+}

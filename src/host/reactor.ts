@@ -1,0 +1,144 @@
+/**
+ * One thread's loop over file descriptors. It blocks in epoll_wait through the FFI, beside Node's event loop rather than
+ * in it: a turn of that loop costs about as much as a whole call does here.
+ *
+ * Fair by construction: each ready descriptor is served one step a round, and work that was preempted gets one slice a
+ * round. Nothing in it grows with descriptors that are idle.
+ */
+import {
+  allocateNative,
+  checked,
+  EFD_CLOEXEC,
+  EFD_NONBLOCK,
+  EPOLL_CTL_ADD,
+  EPOLL_CTL_DEL,
+  EPOLL_CTL_MOD,
+  EPOLLIN,
+  libc,
+} from './libc.js';
+
+/** @param events the EPOLL* bits that are ready */
+type Handler = (events: number) => void;
+
+interface Timer {
+  readonly at: number;
+  readonly run: () => void;
+}
+
+/** One slice of long work. @returns true once it is finished */
+type Work = () => boolean;
+
+const MAX_EVENTS = 64;
+const EVENT_SIZE = 12; // struct epoll_event is packed on x86-64
+
+export class Reactor {
+  private readonly epoll = checked('epoll_create1', libc.epollCreate(0x80000));
+  private readonly events = allocateNative(MAX_EVENTS * EVENT_SIZE);
+  private readonly argument = allocateNative(4096);
+  private readonly handlers = new Map<number, Handler>();
+  private work: Work[] = [];
+  /** Few at a time: kept sorted, the next one last. */
+  private timers: Timer[] = [];
+  private stopped = false;
+  private readonly waker = checked('eventfd', libc.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  /** How much in this thread waits for promises: while anything does, the loop lets microtasks run between rounds. */
+  promises = 0;
+  /** Runs before the loop goes to sleep. */
+  onIdle: () => void = () => {};
+
+  /** @param onWake runs in this thread after another one has rung `wakeFd` */
+  constructor(private readonly onWake: () => void = () => {}) {
+    this.add(this.waker, EPOLLIN, () => {
+      libc.read(this.waker, this.argument.address + 64, 8);
+      this.onWake();
+    });
+  }
+
+  /** An eventfd that wakes the loop; other threads write to it. */
+  get wakeFd(): number {
+    return this.waker;
+  }
+
+  add(fd: number, events: number, handler: Handler): void {
+    this.control(EPOLL_CTL_ADD, fd, events);
+    this.handlers.set(fd, handler);
+  }
+
+  modify(fd: number, events: number): void {
+    this.control(EPOLL_CTL_MOD, fd, events);
+  }
+
+  /** Must come before the descriptor is closed. */
+  remove(fd: number): void {
+    if (this.handlers.delete(fd)) this.control(EPOLL_CTL_DEL, fd, 0);
+  }
+
+  /** Queues long work; it runs a slice at a time between rounds of events. */
+  queue(work: Work): void {
+    this.work.push(work);
+  }
+
+  /** Runs once, `ms` milliseconds from now. @returns cancels it */
+  after(ms: number, run: () => void): () => void {
+    const timer = { at: performance.now() + ms, run };
+    const place = this.timers.findIndex((other) => other.at <= timer.at);
+    this.timers.splice(place < 0 ? this.timers.length : place, 0, timer);
+    return () => {
+      this.timers = this.timers.filter((other) => other !== timer);
+    };
+  }
+
+  stop(): void {
+    this.stopped = true;
+  }
+
+  /** Runs until `stop`. */
+  async run(): Promise<void> {
+    while (!this.stopped) {
+      this.round(this.timeoutMs());
+      if (this.promises > 0) await undefined;
+    }
+  }
+
+  private timeoutMs(): number {
+    if (this.work.length > 0) return 0;
+    const next = this.timers.at(-1);
+    return next ? Math.max(0, Math.ceil(next.at - performance.now())) : -1;
+  }
+
+  private runTimers(): void {
+    const now = performance.now();
+    for (let next = this.timers.at(-1); next && next.at <= now; next = this.timers.at(-1)) {
+      this.timers.pop();
+      next.run();
+    }
+  }
+
+  /** One round: waits up to `timeoutMs` (-1: for ever), serves what is ready, then one slice of each long work. */
+  round(timeoutMs: number): void {
+    if (timeoutMs !== 0) this.onIdle();
+    const n = libc.epollWait(this.epoll, this.events.address, MAX_EVENTS, timeoutMs);
+    for (let i = 0; i < n; i++) {
+      const at = i * EVENT_SIZE;
+      // A handler earlier in this round may have removed this one.
+      this.handlers.get(this.events.view.getInt32(at + 4, true))?.(this.events.view.getUint32(at, true));
+    }
+    if (this.timers.length > 0) this.runTimers();
+    if (this.work.length === 0) return;
+    const slices = this.work;
+    this.work = [];
+    for (const slice of slices) if (!slice()) this.work.push(slice);
+  }
+
+  close(): void {
+    libc.close(this.waker);
+    libc.close(this.epoll);
+  }
+
+  private control(operation: number, fd: number, events: number): void {
+    this.argument.view.setUint32(0, events, true);
+    this.argument.view.setInt32(4, fd, true);
+    this.argument.view.setInt32(8, 0, true);
+    checked('epoll_ctl', libc.epollCtl(this.epoll, operation, fd, this.argument.address), `descriptor ${fd}`);
+  }
+}

@@ -1,0 +1,110 @@
+/** Answers to requests: one packet, with memory files attached where the client has mappings to make. */
+import type { Extent, FrameRun } from '../boundary/extent.js';
+import { XenError } from '../boundary/xen-error.js';
+import { allocateNative, libc, MSG_DONTWAIT, MSG_NOSIGNAL } from './libc.js';
+import {
+  MAX_MESSAGE,
+  POSTERN_MAGIC,
+  POSTERN_MAX_FILES,
+  POSTERN_REPLY_SCATTERED,
+  postern_out,
+  postern_reply,
+  postern_run,
+} from './protocol.js';
+import type { Output, Request } from './request.js';
+import { sendWithFiles } from './unix-socket.js';
+
+/** What can be mapped by a client: an extent with a file behind it. */
+export interface FileExtent extends Extent {
+  readonly fd: number;
+}
+
+/** A reply being put together. One buffer serves all: replies are sent at once, or not at all. */
+const buffer = allocateNative(MAX_MESSAGE + 0x40000);
+const REPLY = postern_reply.fields;
+
+export interface ReplyExtras {
+  readonly runs: readonly FrameRun[];
+  /** Descriptors to pass besides the runs' files. */
+  readonly files: readonly number[];
+}
+
+export const NO_EXTRAS: ReplyExtras = { runs: [], files: [] };
+
+/** @throws XenError ENOMEM where a mapping is in too many pieces for one answer */
+export function assertMappable(runs: readonly FrameRun[]): void {
+  if (new Set(runs.map((run) => run.extent)).size > POSTERN_MAX_FILES) {
+    throw new XenError('ENOMEM', `mapping touches more than ${POSTERN_MAX_FILES} extents`);
+  }
+}
+
+/** @returns false where the client's connection did not take it */
+export function sendReply(fd: number, request: Request, ret: number, extras: ReplyExtras = NO_EXTRAS): boolean {
+  const { outputs } = request;
+  const last = request.nrBlocks - 1;
+  const straight = outputs.length === 1 && outputs[0]?.block === last && outputs[0]?.offset === 0;
+  const v = buffer.view;
+  let at: number = postern_reply.size;
+  if (!straight) at = writeOutputs(outputs, at);
+  buffer.bytes.set(request.output.subarray(0, request.outputLength), at);
+  at += request.outputLength;
+  const files: number[] = [...extras.files];
+  at = writeRuns(extras.runs, files, at);
+  REPLY.magic.set(v, 0, POSTERN_MAGIC);
+  REPLY.call.set(v, 0, request.call);
+  REPLY.ret.set(v, 0, ret);
+  REPLY.flags.set(v, 0, straight || outputs.length === 0 ? 0 : POSTERN_REPLY_SCATTERED);
+  REPLY.nr_out.set(v, 0, straight ? 0 : outputs.length);
+  REPLY.nr_runs.set(v, 0, extras.runs.length);
+  REPLY.length.set(v, 0, request.outputLength);
+  REPLY.process.set(v, 0, 0);
+  REPLY.reserved.set(v, 0, 0);
+  v.setUint32(REPLY.token.offset, 0, true);
+  v.setUint32(REPLY.token.offset + 4, 0, true);
+  return transmit(fd, at, files);
+}
+
+/** The answer to HELLO: who the process is, and the token that proves it. */
+export function sendWelcome(fd: number, process: number, tokenLow: number, tokenHigh: number): boolean {
+  const v = buffer.view;
+  buffer.bytes.fill(0, 0, postern_reply.size);
+  REPLY.magic.set(v, 0, POSTERN_MAGIC);
+  REPLY.process.set(v, 0, process);
+  v.setUint32(REPLY.token.offset, tokenLow, true);
+  v.setUint32(REPLY.token.offset + 4, tokenHigh, true);
+  return transmit(fd, postern_reply.size, []);
+}
+
+function transmit(fd: number, length: number, files: readonly number[]): boolean {
+  const sent =
+    files.length > 0
+      ? sendWithFiles(fd, buffer, length, files)
+      : libc.send(fd, buffer.address, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+  return sent === length;
+}
+
+function writeOutputs(outputs: readonly Output[], from: number): number {
+  let at = from;
+  for (const output of outputs) {
+    postern_out.write(buffer.view, at, output);
+    at += postern_out.size;
+  }
+  return at;
+}
+
+/** Appends the runs and collects the files they lie in. */
+function writeRuns(runs: readonly FrameRun[], files: number[], from: number): number {
+  const indexes = new Map<Extent, number>();
+  let at = from;
+  for (const run of runs) {
+    let file = indexes.get(run.extent);
+    if (file === undefined) {
+      file = files.length;
+      indexes.set(run.extent, file);
+      files.push((run.extent as FileExtent).fd);
+    }
+    postern_run.write(buffer.view, at, { page: run.page, nr_pages: run.nrPages, file, frame: run.frame });
+    at += postern_run.size;
+  }
+  return at;
+}

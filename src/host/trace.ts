@@ -1,0 +1,101 @@
+/**
+ * What clients ask for and what they get: counters always, and where asked for a trace of one JSON object a line. A
+ * client can make any number of calls and failures, so everything kept here is bounded.
+ */
+import { closeSync, openSync, writeSync } from 'node:fs';
+
+/** One call as the trace shows it. `errno` is a name; `ret` is negative where it is set. */
+export interface CallRecord {
+  /** Milliseconds since the epoch, with fractions. */
+  time: number;
+  pid: number;
+  device: string;
+  call: string;
+  domid?: number | undefined;
+  operation?: string | undefined;
+  ret: number;
+  errno?: string | undefined;
+  /** `refused`: not allowed, or not audited as sound; `failed`: allowed, but it could not be done. */
+  verdict: 'allowed' | 'refused' | 'failed' | 'violation';
+  reason?: string | undefined;
+}
+
+const REFUSALS = new Set(['EPERM', 'EACCES', 'E2BIG', 'EFAULT']);
+/** Distinct call names and refusal reasons that are counted by name. */
+const MAX_NAMES = 512;
+const FLUSH_BYTES = 1 << 16;
+
+export function verdictOf(errno: string): CallRecord['verdict'] {
+  return REFUSALS.has(errno) ? 'refused' : 'failed';
+}
+
+class Counters {
+  private readonly counts = new Map<string, number>();
+
+  add(name: string): void {
+    const key = this.counts.has(name) || this.counts.size < MAX_NAMES ? name : '(others)';
+    this.counts.set(key, (this.counts.get(key) ?? 0) + 1);
+  }
+
+  toObject(): Record<string, number> {
+    return Object.fromEntries([...this.counts].sort((a, b) => b[1] - a[1]));
+  }
+}
+
+export interface CallCounts {
+  readonly calls: Record<string, number>;
+  readonly refusals: Record<string, number>;
+}
+
+export class Trace {
+  private readonly calls = new Counters();
+  private readonly refusals = new Counters();
+  private readonly fd: number | undefined;
+  private lines: string[] = [];
+  private pendingBytes = 0;
+
+  /** @param file where to write the trace; without one only the counters are kept */
+  constructor(file?: string) {
+    this.fd = file === undefined ? undefined : openSync(file, 'w');
+  }
+
+  /** True where records are worth putting together in full. */
+  get detailed(): boolean {
+    return this.fd !== undefined;
+  }
+
+  /** Counts a call that went through; the cheap path when no trace is written. */
+  countAllowed(call: string): void {
+    this.calls.add(call);
+  }
+
+  record(record: CallRecord): void {
+    const name = record.operation ? `${record.call} ${record.operation}` : record.call;
+    this.calls.add(name);
+    if (record.verdict === 'refused' || record.verdict === 'violation') {
+      this.refusals.add(`${record.errno ?? 'closed'} ${name}: ${record.reason ?? ''}`);
+    }
+    if (this.fd === undefined) return;
+    const line = `${JSON.stringify(record)}\n`;
+    this.lines.push(line);
+    this.pendingBytes += line.length;
+    if (this.pendingBytes >= FLUSH_BYTES) this.flush();
+  }
+
+  counts(): CallCounts {
+    return { calls: this.calls.toObject(), refusals: this.refusals.toObject() };
+  }
+
+  /** Writes what is pending; the host calls it whenever it has nothing else to do. */
+  flush(): void {
+    if (this.fd === undefined || this.lines.length === 0) return;
+    writeSync(this.fd, this.lines.join(''));
+    this.lines = [];
+    this.pendingBytes = 0;
+  }
+
+  close(): void {
+    this.flush();
+    if (this.fd !== undefined) closeSync(this.fd);
+  }
+}

@@ -1,0 +1,1 @@
+export * from '../boundary/guest-buffer.js';

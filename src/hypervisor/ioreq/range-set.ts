@@ -1,0 +1,108 @@
+/**
+ * A set of 64-bit numbers kept as disjoint, non-adjacent ranges: which ports, addresses or PCI devices an ioreq server
+ * claims. Sorted, so every question costs a binary search; bounded, because whoever adds ranges is a device model.
+ *
+ * Bounds come from guests: callers have checked start <= end, and both below 2^64.
+ *
+ * @spec xen:common/rangeset.c
+ */
+import { XenError } from '../xen-error.js';
+
+/** A request's or a server's range; `end` belongs to it. */
+export interface Range {
+  readonly start: bigint;
+  readonly end: bigint;
+}
+
+export class RangeSet {
+  // Two arrays and not one of objects: the search touches only the starts.
+  private readonly starts: bigint[] = [];
+  private readonly ends: bigint[] = [];
+
+  constructor(private readonly limit: number) {}
+
+  get size(): number {
+    return this.starts.length;
+  }
+
+  /** All ranges in ascending order. */
+  *[Symbol.iterator](): Generator<Range> {
+    for (let i = 0; i < this.starts.length; i++) yield { start: this.starts[i]!, end: this.ends[i]! };
+  }
+
+  /** Whether all of it is in the set. */
+  contains(start: bigint, end: bigint): boolean {
+    const i = this.find(start);
+    return i >= 0 && this.ends[i]! >= end;
+  }
+
+  /** Whether any of it is. */
+  overlaps(start: bigint, end: bigint): boolean {
+    const i = this.find(end);
+    return i >= 0 && start <= this.ends[i]!;
+  }
+
+  /**
+   * Adds a range that overlaps none. It merges with its neighbours where it touches them.
+   * @throws XenError ENOMEM where the set is full. A range that touches only its upper neighbour needs room of its own
+   * for a moment, as in Xen; one that touches its lower neighbour does not.
+   */
+  add(start: bigint, end: bigint): void {
+    const below = this.find(start);
+    if (this.overlaps(start, end)) throw new Error('adding a range that overlaps');
+    const touchesBelow = below >= 0 && this.ends[below]! + 1n === start;
+    if (!touchesBelow && this.starts.length >= this.limit) throw new XenError('ENOMEM', `over ${this.limit} ranges`);
+    const touchesAbove = below + 1 < this.starts.length && end + 1n === this.starts[below + 1]!;
+    if (touchesBelow && touchesAbove) {
+      this.ends[below] = this.ends[below + 1]!;
+      this.removeAt(below + 1);
+    } else if (touchesBelow) {
+      this.ends[below] = end;
+    } else if (touchesAbove) {
+      this.starts[below + 1] = start;
+    } else {
+      this.starts.splice(below + 1, 0, start);
+      this.ends.splice(below + 1, 0, end);
+    }
+  }
+
+  /**
+   * Removes a range that is in the set as a whole.
+   * @throws XenError ENOMEM where that would split a range and the set is full
+   */
+  remove(start: bigint, end: bigint): void {
+    const i = this.find(start);
+    if (i < 0 || this.ends[i]! < end) throw new Error('removing a range that is not there');
+    const first = this.starts[i]!;
+    const last = this.ends[i]!;
+    if (first === start && last === end) {
+      this.removeAt(i);
+    } else if (first === start) {
+      this.starts[i] = end + 1n;
+    } else if (last === end) {
+      this.ends[i] = start - 1n;
+    } else {
+      if (this.starts.length >= this.limit) throw new XenError('ENOMEM', `over ${this.limit} ranges`);
+      this.ends[i] = start - 1n;
+      this.starts.splice(i + 1, 0, end + 1n);
+      this.ends.splice(i + 1, 0, last);
+    }
+  }
+
+  /** Index of the highest range that starts at or below `value`, -1 when there is none. */
+  private find(value: bigint): number {
+    let low = 0;
+    let high = this.starts.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.starts[middle]! <= value) low = middle + 1;
+      else high = middle;
+    }
+    return low - 1;
+  }
+
+  private removeAt(i: number): void {
+    this.starts.splice(i, 1);
+    this.ends.splice(i, 1);
+  }
+}

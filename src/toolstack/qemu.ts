@@ -1,0 +1,154 @@
+/**
+ * Starts an unmodified Xen QEMU as libxl does with dm_restrict: the same argument list, an identity of its own and an
+ * empty root where that is possible. @spec xen:tools/libs/light/libxl_dm.c
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { constants } from 'node:fs';
+import { access, mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { QmpClient, QmpError } from '../qmp/client.js';
+
+/** Where distributions put the QEMU that has Xen support built in. */
+const CANDIDATES = [
+  '/usr/libexec/xen-qemu-system-i386',
+  '/usr/lib/xen/bin/qemu-system-i386',
+  '/usr/local/lib/xen/bin/qemu-system-i386',
+];
+
+/** First uid given to device models, plus the domid: far from users, so each has an identity nobody else has. */
+export const UID_BASE = 200_000;
+
+const START_TIMEOUT_MS = 15_000;
+
+export interface QemuOptions {
+  readonly binary: string;
+  readonly domid: number;
+  readonly name: string;
+  /** Memory for `-m`: the domain's, as libxl passes it. */
+  readonly memoryMiB: number;
+  /** An empty directory of this run's own. */
+  readonly directory: string;
+  /** LD_PRELOAD, POSTERN_HOST, XENSTORED_PATH. */
+  readonly environment: Readonly<Record<string, string>>;
+  /** Where QEMU's own messages go. */
+  readonly onMessage: (text: string) => void;
+}
+
+export interface DeviceModelProcess {
+  readonly kind: 'qemu' | 'builtin';
+  readonly pid: number;
+  /** The identity it runs under once it has restricted itself. */
+  readonly uid: number;
+  /** Resolves with a description when the process ends. */
+  readonly ended: Promise<string>;
+  stop(): Promise<void>;
+}
+
+export interface QemuProcess extends DeviceModelProcess {
+  readonly qmp: QmpClient;
+}
+
+/** @returns the first installed Xen QEMU, `POSTERN_QEMU` before all others */
+export async function findQemu(): Promise<string | undefined> {
+  const candidates = process.env.POSTERN_QEMU ? [process.env.POSTERN_QEMU] : CANDIDATES;
+  for (const path of candidates) {
+    try {
+      await access(path, constants.X_OK);
+      return path;
+    } catch {
+      // not this one
+    }
+  }
+  return undefined;
+}
+
+/** QEMU's video memory comes on top of the domain's, and libxl takes it off `-m`. */
+const VIDEO_MIB = 16;
+
+export function qemuArguments(options: QemuOptions, socket: string, uid: number | undefined): string[] {
+  const { domid, directory, name, memoryMiB } = options;
+  const chardev = (id: string, path: string) => ['-chardev', `socket,id=${id},path=${path},server=on,wait=off`];
+  const mon = (id: string) => ['-mon', `chardev=${id},mode=control`];
+  return [
+    ...['-xen-domid', String(domid), '-no-shutdown', ...chardev('libxl-cmd', socket), '-S', ...mon('libxl-cmd')],
+    ...[...chardev('libxenstat-cmd', join(directory, 'qmp-libxenstat')), ...mon('libxenstat-cmd')],
+    ...['-nodefaults', '-no-user-config', '-name', name, '-vnc', 'none', '-display', 'none', '-serial', 'pty'],
+    ...['-device', `VGA,vgamem_mb=${VIDEO_MIB}`, '-boot', 'order=c', '-net', 'none', '-xen-domid-restrict'],
+    ...(uid === undefined ? [] : ['-chroot', join(directory, 'root'), '-runas', `${uid}:${uid}`]),
+    ...['-machine', 'xenfv,suppress-vmdesc=on,max-ram-below-4g=4026531840', '-m', String(memoryMiB)],
+  ];
+}
+
+/**
+ * Starts QEMU and waits until it answers on QMP, restricted and stopped.
+ * @throws Error with what QEMU said where it does not come up
+ */
+export async function startQemu(options: QemuOptions): Promise<QemuProcess> {
+  const uid = process.getuid?.() === 0 ? UID_BASE + options.domid : undefined;
+  const socket = join(options.directory, 'qmp-libxl');
+  await mkdir(join(options.directory, 'root'), { recursive: true });
+  const child = spawn(options.binary, qemuArguments(options, socket, uid), {
+    env: { PATH: process.env.PATH ?? '/usr/bin:/bin', ...options.environment, XEN_DOMAIN_ID: String(options.domid) },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const said = collectMessages(child, options.onMessage);
+  const ended = endOf(child);
+  try {
+    const qmp = await connectQmp(socket, ended);
+    return {
+      kind: 'qemu',
+      pid: child.pid as number,
+      uid: uid ?? (process.getuid?.() as number),
+      ended,
+      qmp,
+      stop: () => stopQemu(child, qmp, ended),
+    };
+  } catch (error) {
+    child.kill('SIGKILL');
+    throw new Error(`${options.binary} did not come up: ${(error as Error).message}\n${said()}`);
+  }
+}
+
+function collectMessages(child: ChildProcess, onMessage: (text: string) => void): () => string {
+  let last = '';
+  const take = (chunk: Buffer) => {
+    last = (last + chunk.toString()).slice(-4096);
+    onMessage(chunk.toString());
+  };
+  child.stdout?.on('data', take);
+  child.stderr?.on('data', take);
+  return () => last;
+}
+
+function endOf(child: ChildProcess): Promise<string> {
+  return new Promise((resolve) => {
+    child.on('error', (error) => resolve(error.message));
+    child.on('exit', (code, signal) => resolve(signal ? `ended by ${signal}` : `ended with status ${code}`));
+  });
+}
+
+/** QEMU's socket appears when its start-up is done with it; restriction comes before the main loop answers on it. */
+async function connectQmp(path: string, ended: Promise<string>): Promise<QmpClient> {
+  const deadline = Date.now() + START_TIMEOUT_MS;
+  let end: string | undefined;
+  void ended.then((how) => {
+    end = how;
+  });
+  for (;;) {
+    if (end !== undefined) throw new Error(`it ${end}`);
+    try {
+      return await QmpClient.connect(path);
+    } catch (error) {
+      if (!(error instanceof QmpError) || Date.now() > deadline) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+}
+
+async function stopQemu(child: ChildProcess, qmp: QmpClient, ended: Promise<string>): Promise<void> {
+  const timer = setTimeout(() => child.kill('SIGKILL'), 3000);
+  await qmp.execute('quit').catch(() => child.kill('SIGTERM'));
+  await ended;
+  clearTimeout(timer);
+  qmp.close();
+}
