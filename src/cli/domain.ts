@@ -35,7 +35,13 @@ Examples:
     .action(async (options: { host: string; json?: true }) => {
       const rows = await askHost(options.host, 'listDomains', null);
       if (options.json) return printJson(rows);
-      const cells = rows.map((row) => [String(row.domid), row.kind, `${row.memoryMiB} MiB`, String(row.vcpus), row.state]);
+      const cells = rows.map((row) => [
+        String(row.domid),
+        row.kind,
+        `${row.memoryMiB} MiB`,
+        String(row.vcpus),
+        row.state,
+      ]);
       print(table(['domid', 'kind', 'memory', 'vcpus', 'state'], cells));
     });
   const actions = [

@@ -6,7 +6,7 @@ import { Host } from '../host/host.js';
 import { nativeLibrary, UserError } from '../host/native-library.js';
 import { startBuiltin } from '../toolstack/builtin.js';
 import { LOOP_SCRIPT, START_SCRIPT } from '../toolstack/guest-script.js';
-import { type DeviceModelProcess, findQemu, startQemu } from '../toolstack/qemu.js';
+import { type DeviceModelProcess, findQemu, startQemu, VIDEO_MIB } from '../toolstack/qemu.js';
 import { integer, seconds } from './options.js';
 import { colors, print, printJson, table } from './output.js';
 
@@ -21,7 +21,6 @@ interface RunOptions {
 }
 
 const DOMID = 1;
-/** MiB beyond the guest's RAM: video memory and the VGA ROM that QEMU puts into the domain. */
 const STATUS_INTERVAL_MS = 500;
 
 export function runCommand(): Command {
@@ -33,7 +32,7 @@ export function runCommand(): Command {
         'builtin',
       ]),
     )
-    .option('--memory <MiB>', "the domain's memory", integer(16, 16384), 64)
+    .option('--memory <MiB>', "the domain's memory", integer(32, 16384), 64)
     .option('--vcpus <n>', "the domain's vCPUs", integer(1, 128), 1)
     .option('--script <file>', 'I/O for the guest to do instead of the built-in loop (docs/io-player.md)')
     .option('--seconds <n>', 'end after this time (default: at Ctrl-C)', seconds)
@@ -53,14 +52,18 @@ Examples:
 async function run(options: RunOptions): Promise<void> {
   const phase = options.json ? () => {} : showPhase;
   const loop = options.script === undefined ? LOOP_SCRIPT : await readScript(options.script);
+  const ram = options.memory - VIDEO_MIB;
   const host = await Host.start({
-    domains: [{ kind: 'hvm', memoryMiB: options.memory, vcpus: options.vcpus }],
+    domains: [{ kind: 'hvm', memoryMiB: ram, vcpus: options.vcpus, deviceMiB: VIDEO_MIB }],
     ...(options.trace !== undefined && { tracePath: options.trace }),
   });
   let deviceModel: DeviceModelProcess | undefined;
   try {
     phase('host', `serves /dev/xen at ${host.socketPath}`);
-    phase('domain 1', `HVM, ${options.memory} MiB, ${options.vcpus} vCPU${options.vcpus === 1 ? '' : 's'}`);
+    phase(
+      'domain 1',
+      `HVM, ${options.memory} MiB (${VIDEO_MIB} of them video memory), ${options.vcpus} vCPU${options.vcpus === 1 ? '' : 's'}`,
+    );
     deviceModel = await startDeviceModel(host, options);
     phase('device model', `${deviceModel.kind}, process ${deviceModel.pid}, uid ${deviceModel.uid}`);
     const restricted = await isRestricted(host, deviceModel.pid);
@@ -103,7 +106,7 @@ async function startDeviceModel(host: Host, options: RunOptions): Promise<Device
     binary,
     domid: DOMID,
     name: 'postern',
-    memoryMiB: options.memory,
+    memoryMiB: options.memory - VIDEO_MIB,
     directory,
     environment: host.environment(library),
     onMessage: () => {},
@@ -120,7 +123,10 @@ async function isRestricted(host: Host, pid: number): Promise<{ is: boolean; tex
   for (const { device } of files) counts.set(device, (counts.get(device) ?? 0) + 1);
   const held = [...counts].map(([device, n]) => `${device} ×${n}`).join(', ');
   const is = files.length > 0 && open.every((file) => file.device === 'gntdev');
-  return { is, text: is ? `${held}: to domain ${DOMID} only` : `not restricted: ${open.map((f) => f.device).join(', ')}` };
+  return {
+    is,
+    text: is ? `${held}: to domain ${DOMID} only` : `not restricted: ${open.map((f) => f.device).join(', ')}`,
+  };
 }
 
 /** Shows live counts until the time is up, Ctrl-C, or the device model's end. @returns how it ended, if it did */
@@ -171,7 +177,12 @@ function report(options: RunOptions, deviceModel: DeviceModelProcess, restricted
   if (options.json) return printJson({ deviceModel: { kind, pid, uid }, restricted, requests, calls, refusals });
   const { served, p50Us, p99Us } = requests;
   print(`\n${colors.bold('I/O requests')}  ${served} served, p50 ${p50Us} µs, p99 ${p99Us} µs\n`);
-  print(table(['call', 'count'], Object.entries(calls).map(([call, n]) => [call, String(n)])));
+  print(
+    table(
+      ['call', 'count'],
+      Object.entries(calls).map(([call, n]) => [call, String(n)]),
+    ),
+  );
   const refused = Object.entries(refusals).map(([reason, n]) => [reason, String(n)]);
   print(refused.length === 0 ? '\nnothing was refused' : `\n${table(['refused', 'count'], refused)}`);
 }

@@ -1,7 +1,7 @@
 /** `postern support`: the support matrix, from the dispatch tables themselves. */
 import { Command } from 'commander';
-import { supportMatrix } from './support-matrix.js';
 import { colors, print, printJson, table } from './output.js';
+import { supportMatrix } from './support-matrix.js';
 
 export function supportCommand(): Command {
   return new Command('support')
@@ -14,7 +14,12 @@ export function supportCommand(): Command {
       const paint = { supported: colors.green, partial: colors.yellow, refused: colors.red };
       for (const [title, rows] of Object.entries(matrix)) {
         print(`\n${colors.bold(title)}`);
-        print(table(['operation', 'status', 'note'], rows.map((row) => [row.name, paint[row.status](row.status), row.note])));
+        print(
+          table(
+            ['operation', 'status', 'note'],
+            rows.map((row) => [row.name, paint[row.status](row.status), row.note]),
+          ),
+        );
       }
     });
 }

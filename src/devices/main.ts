@@ -106,11 +106,12 @@ class SerialEvents {
 function build(model: DeviceModel, server: IoServer, settings: Settings, serial: SerialEvents) {
   const { vramBytes: size, vramGfn: homeGfn } = settings;
   try {
-    return { ...buildMachine(model, server, { size, homeGfn }, serial.sink), videoInGuest: homeGfn !== undefined };
+    const isInGuest = homeGfn !== undefined;
+    return { ...buildMachine(model, server, { size, homeGfn }, serial.sink), video: { isInGuest } };
   } catch (error) {
     if (homeGfn === undefined || !(error instanceof XenDeviceError) || !error.call.startsWith('populate')) throw error;
-    emit({ event: 'warning', text: `video memory stays outside the guest: ${error.message}` });
-    return { ...buildMachine(model, server, { size, homeGfn: undefined }, serial.sink), videoInGuest: false };
+    const video = { isInGuest: false, reason: error.message };
+    return { ...buildMachine(model, server, { size, homeGfn: undefined }, serial.sink), video };
   }
 }
 
@@ -133,7 +134,7 @@ async function run(settings: Settings): Promise<void> {
   const model = openDeviceModel({ domid: settings.domid, devices: connectXen(settings.host) });
   const server = model.createIoServer({ bufferedRequests: 'atomic' });
   const serial = new SerialEvents();
-  const { machine, videoMemory, videoInGuest } = build(model, server, settings, serial);
+  const { machine, videoMemory, video } = build(model, server, settings, serial);
   server.enable();
   if (settings.restrict) model.restrict();
   dropPrivileges(settings.privileges);
@@ -144,7 +145,7 @@ async function run(settings: Settings): Promise<void> {
     domid: settings.domid,
     server: server.id,
     restricted: model.isRestricted,
-    videoInGuest,
+    video,
   });
 
   const refresh = watchDisplay(machine, settings.refreshMs);

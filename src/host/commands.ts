@@ -5,6 +5,8 @@ export interface DomainPlan {
   readonly kind: 'hvm' | 'pv';
   readonly memoryMiB: number;
   readonly vcpus: number;
+  /** Room for memory that a device model will populate. */
+  readonly deviceMiB?: number;
 }
 
 export interface DomainRow {

@@ -112,11 +112,8 @@ export class HostCore {
       );
     },
     io: ({ domid, vcpu, script, json }, done) => {
-      this.player.play(this.find(domid), vcpu, script, json).then(done, (error) => {
-        (done as Done)(undefined, refusalOf(error));
-      });
-      this.reactor.promises++;
-      this.reactor.after(0, () => this.reactor.promises--);
+      const fail = (error: unknown) => (done as Done)(undefined, refusalOf(error));
+      this.player.play(this.find(domid), vcpu, script, json, done, fail);
     },
     startGuest: ({ domid, vcpu, script }, done) => {
       this.player.loop(this.find(domid), vcpu, script);

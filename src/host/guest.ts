@@ -2,13 +2,14 @@
  * The guest's side of I/O until vCPUs run real code: plays scripts as a vCPU would, in the host's own thread, so that an
  * access costs what it would cost a vCPU.
  */
+
+import { XenError } from '../boundary/xen-error.js';
 import type { Domain } from '../hypervisor/domain.js';
 import { readGuest, writeGuest } from '../hypervisor/ioreq/guest-copy.js';
 import { parseScript } from '../io-player/parse.js';
 import { resultObject, resultText } from '../io-player/report.js';
-import { type GuestIo, type InterruptState, type Result, runScript } from '../io-player/run.js';
+import { type GuestIo, type InterruptState, type Result, type RunOptions, runScript } from '../io-player/run.js';
 import type { AccessSize, Script } from '../io-player/script.js';
-import { XenError } from '../boundary/xen-error.js';
 import type { LatencyHistogram } from './latency.js';
 import type { Reactor } from './reactor.js';
 
@@ -26,37 +27,79 @@ export class GuestPlayer {
     private readonly latencies: LatencyHistogram,
   ) {}
 
-  /** Plays a script once. @throws ScriptError where it is not one */
-  async play(domain: Domain, vcpu: number, text: string, json: boolean): Promise<Played> {
+  /**
+   * Plays a script once; then one of the two functions is called.
+   * @throws ScriptError where it is not a script
+   */
+  play(
+    domain: Domain,
+    vcpu: number,
+    text: string,
+    json: boolean,
+    done: (played: Played) => void,
+    fail: (error: unknown) => void,
+  ): void {
     const script = parseScript(text);
     const lines: string[] = [];
     const onResult = (result: Result) => {
       const line = json ? JSON.stringify(resultObject(result)) : resultText(result);
       if (line !== undefined && lines.length < MAX_LINES) lines.push(line);
     };
-    const summary = await this.run(script, this.guestOf(domain, vcpu), onResult, { aborted: false });
-    return { lines, failures: summary.nrFailures };
+    const guest = this.guestOf(domain, vcpu);
+    void this.activity(async () => {
+      try {
+        const summary = await runScript(script, guest, this.options(onResult, { aborted: false }));
+        done({ lines, failures: summary.nrFailures });
+      } catch (error) {
+        fail(error);
+      }
+    });
   }
 
   /** Plays a script over and over until the domain ends. @throws ScriptError */
   loop(domain: Domain, vcpu: number, text: string): void {
-    const script: Script = [{ kind: 'repeat', count: Number.MAX_SAFE_INTEGER, body: parseScript(text), at: { line: 0, column: 0 } }];
+    const at = { line: 0, column: 0 };
+    const script: Script = [{ kind: 'repeat', count: Number.MAX_SAFE_INTEGER, body: parseScript(text), at }];
+    const guest = this.guestOf(domain, vcpu);
     const signal = {
       get aborted() {
         return domain.isDying || domain.isShutDown;
       },
     };
-    void this.run(script, this.guestOf(domain, vcpu), () => {}, signal);
+    void this.activity(async () => {
+      while (!signal.aborted)
+        await runScript(
+          body,
+          guest,
+          this.options(() => {}, signal),
+        );
+    });
   }
 
-  private async run(script: Script, guest: GuestIo, onResult: (r: Result) => void, signal: { aborted: boolean }) {
-    const sleep = (ms: number) => new Promise<void>((resolve) => void this.reactor.after(ms, resolve));
-    this.reactor.promises++;
+  private options(onResult: (result: Result) => void, signal: { readonly aborted: boolean }): RunOptions {
+    const sleep = (ms: number) => this.parked<void>((resume) => void this.reactor.after(ms, resume));
+    return { onResult, sleep, now: () => performance.now(), signal };
+  }
+
+  /** Counts as runnable except while it is parked. */
+  private async activity(run: () => Promise<void>): Promise<void> {
+    this.reactor.runnable++;
     try {
-      return await runScript(script, guest, { onResult, sleep, now: () => performance.now(), signal });
+      await run();
     } finally {
-      this.reactor.promises--;
+      this.reactor.runnable--;
     }
+  }
+
+  /** A promise that something outside settles: until then the loop may sleep. */
+  private parked<T>(begin: (resume: (value: T) => void) => void): Promise<T> {
+    this.reactor.runnable--;
+    return new Promise((resolve) => {
+      begin((value) => {
+        this.reactor.runnable++;
+        resolve(value);
+      });
+    });
   }
 
   private guestOf(domain: Domain, vcpu: number): GuestIo {
@@ -65,15 +108,21 @@ export class GuestPlayer {
     if (vcpu >= domain.nrVcpus) throw new XenError('EINVAL', `domain ${domain.domid} has no vCPU ${vcpu}`);
     const { dispatcher } = hvm.ioreq;
     const { latencies } = this;
+    const parked = this.parked.bind(this);
     return {
       access(space, direction, addr, size: AccessSize, value) {
         const request = { space, addr, size, isWrite: direction === 'write', data: value };
         const started = performance.now();
-        return new Promise<bigint>((resolve) => {
-          dispatcher.start(vcpu, request, (result) => {
-            if (result.outcome === 'served') latencies.add((performance.now() - started) * 1000);
-            resolve(result.data);
-          });
+        let answer: bigint | undefined;
+        let resume: ((data: bigint) => void) | undefined;
+        dispatcher.start(vcpu, request, ({ data, outcome }) => {
+          if (outcome === 'served') latencies.add((performance.now() - started) * 1000);
+          answer = data;
+          resume?.(data);
+        });
+        if (answer !== undefined) return answer;
+        return parked<bigint>((wake) => {
+          resume = wake;
         });
       },
       readMemory(address, length) {

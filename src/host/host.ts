@@ -11,8 +11,7 @@ import { Worker } from 'node:worker_threads';
 import type { CommandMap, CommandName, DomainPlan } from './commands.js';
 import { serveControl } from './control.js';
 import type { CoreOptions, FromCore } from './core-thread.js';
-import { libc } from './libc.js';
-import { allocateNative } from './libc.js';
+import { allocateNative, libc } from './libc.js';
 
 export interface HostOptions {
   /** Where clients connect; without one a directory of this run's own is made, and removed at the end. */

@@ -41,8 +41,11 @@ export class Reactor {
   private timers: Timer[] = [];
   private stopped = false;
   private readonly waker = checked('eventfd', libc.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  /** How much in this thread waits for promises: while anything does, the loop lets microtasks run between rounds. */
-  promises = 0;
+  /**
+   * How many activities of this thread can go on by themselves once promises are settled. While there are any, the loop
+   * lets microtasks run; one that waits for an event or a timer is not counted.
+   */
+  runnable = 0;
   /** Runs before the loop goes to sleep. */
   onIdle: () => void = () => {};
 
@@ -95,8 +98,8 @@ export class Reactor {
   /** Runs until `stop`. */
   async run(): Promise<void> {
     while (!this.stopped) {
+      while (this.runnable > 0) await undefined;
       this.round(this.timeoutMs());
-      if (this.promises > 0) await undefined;
     }
   }
 

@@ -40,23 +40,23 @@ export function assertMappable(runs: readonly FrameRun[]): void {
 
 /** @returns false where the client's connection did not take it */
 export function sendReply(fd: number, request: Request, ret: number, extras: ReplyExtras = NO_EXTRAS): boolean {
-  const { outputs } = request;
-  const last = request.nrBlocks - 1;
-  const straight = outputs.length === 1 && outputs[0]?.block === last && outputs[0]?.offset === 0;
   const v = buffer.view;
+  const straight = request.straightOutput();
+  const { outputs } = request;
   let at: number = postern_reply.size;
   if (!straight) at = writeOutputs(outputs, at);
-  buffer.bytes.set(request.output.subarray(0, request.outputLength), at);
-  at += request.outputLength;
+  const data = straight ?? request.output.subarray(0, request.outputLength);
+  buffer.bytes.set(data, at);
+  at += data.length;
   const files: number[] = [...extras.files];
   at = writeRuns(extras.runs, files, at);
   REPLY.magic.set(v, 0, POSTERN_MAGIC);
   REPLY.call.set(v, 0, request.call);
   REPLY.ret.set(v, 0, ret);
-  REPLY.flags.set(v, 0, straight || outputs.length === 0 ? 0 : POSTERN_REPLY_SCATTERED);
+  REPLY.flags.set(v, 0, straight ? 0 : POSTERN_REPLY_SCATTERED);
   REPLY.nr_out.set(v, 0, straight ? 0 : outputs.length);
   REPLY.nr_runs.set(v, 0, extras.runs.length);
-  REPLY.length.set(v, 0, request.outputLength);
+  REPLY.length.set(v, 0, data.length);
   REPLY.process.set(v, 0, 0);
   REPLY.reserved.set(v, 0, 0);
   v.setUint32(REPLY.token.offset, 0, true);

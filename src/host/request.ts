@@ -23,6 +23,7 @@ export class ProtocolViolation extends Error {
 const REQUEST = postern_request.fields;
 const BLOCK_SIZE = postern_block.size;
 const NO_DATA = -1;
+const NOTHING = new Uint8Array(0);
 
 /** Bytes to copy back to the caller: `length` at `offset` of a block, found at `from` of the request's output. */
 export interface Output {
@@ -145,6 +146,21 @@ export class Request implements UserMemory {
       if ((this.blockFlags[i] as number) & POSTERN_BLOCK_WRITABLE) return;
     }
     throw new XenError('EFAULT', 'buffer is not mapped, or not writable');
+  }
+
+  /**
+   * The output as the bytes of the last block from its start on, where all of it can be said that way: what lies in
+   * between goes back as it came. Undefined where it has to be said piece by piece.
+   */
+  straightOutput(): Uint8Array | undefined {
+    const { outputs } = this;
+    if (outputs.length === 0) return NOTHING;
+    const last = this.nrBlocks - 1;
+    if (outputs.some((output) => output.block !== last)) return undefined;
+    const only = outputs.length === 1 && outputs[0]?.offset === 0;
+    if (only) return this.output.subarray(0, this.outputLength);
+    const end = Math.max(...outputs.map((output) => output.offset + output.length));
+    return this.blockBytes(last)?.subarray(0, end);
   }
 
   private record(block: number, offset: number, from: Uint8Array): void {

@@ -1,19 +1,11 @@
 /**
  * The XenStore daemon's Unix socket, as libxenstore expects it, on the host's reactor. Whoever may connect is dom0.
  */
+
+import { ERRNO } from '../abi/errno.js';
 import type { CloseReason, Connection } from '../xenstore/connection.js';
 import type { XenstoreServer } from '../xenstore/server.js';
-import {
-  allocateNative,
-  EPOLLIN,
-  EPOLLOUT,
-  errno,
-  libc,
-  MSG_DONTWAIT,
-  MSG_NOSIGNAL,
-  SOCK_STREAM,
-} from './libc.js';
-import { ERRNO } from '../abi/errno.js';
+import { allocateNative, EPOLLIN, EPOLLOUT, errno, libc, MSG_DONTWAIT, MSG_NOSIGNAL, SOCK_STREAM } from './libc.js';
 import type { Reactor } from './reactor.js';
 import { acceptUnix, listenUnix } from './unix-socket.js';
 

@@ -15,6 +15,8 @@ import { NEVER_PREEMPT, type Operation, PREEMPTED, type Preemption } from './pre
 export interface BuildOptions {
   readonly memoryMiB?: number;
   readonly vcpus?: number;
+  /** Room for memory that its device model will populate, such as video memory. */
+  readonly deviceMiB?: number;
   /** A certain domid instead of the next free one. */
   readonly domid?: number;
   /** The domain's UUID. */
@@ -42,9 +44,9 @@ export interface DomainBuild {
 }
 
 /**
- * Begins to build an HVM domain: it exists at once, its memory comes as `layOut` is run. Where that fails, the domain is
- * the caller's to destroy.
- * @throws XenError whatever createdomain refuses
+ * Begins to build an HVM domain: it exists at once, with its memory reserved and its parameters set; its pages come as
+ * `layOut` is run, which cannot fail.
+ * @throws XenError whatever createdomain refuses, ENOMEM; there is no domain then
  */
 export function beginHvmDomain(hypervisor: Hypervisor, options: BuildOptions = {}): DomainBuild {
   const memoryMiB = options.memoryMiB ?? DEFAULT_MEMORY_MIB;
@@ -53,22 +55,30 @@ export function beginHvmDomain(hypervisor: Hypervisor, options: BuildOptions = {
     flags: XEN_DOMCTL_CDF_hvm | XEN_DOMCTL_CDF_hap,
     arch: { emulation_flags: XEN_X86_EMU_ALL & ~XEN_X86_EMU_VPCI, misc_flags: 0 },
   });
-  domain.createVcpus();
-  domain.memory.maxPages = (memoryMiB + SLACK_MIB) * PAGES_PER_MIB;
-  domain.pagingPoolBytes = PAGING_POOL_BYTES;
-  return { domain, layOut: new LayOut(domain, memoryMiB * PAGES_PER_MIB) };
-}
-
-/** An HVM domain, ready. @throws XenError likewise, and ENOMEM */
-export function createHvmDomain(hypervisor: Hypervisor, options: BuildOptions = {}): Domain {
-  const { domain, layOut } = beginHvmDomain(hypervisor, options);
   try {
-    layOut.run(NEVER_PREEMPT);
-    return domain;
+    domain.createVcpus();
+    domain.memory.maxPages = (memoryMiB + (options.deviceMiB ?? 0) + SLACK_MIB) * PAGES_PER_MIB;
+    domain.pagingPoolBytes = PAGING_POOL_BYTES;
+    const layOut = new LayOut(domain, memoryMiB * PAGES_PER_MIB);
+    setIoreqParams(domain);
+    return { domain, layOut };
   } catch (error) {
     domain.kill(NEVER_PREEMPT);
     throw error;
   }
+}
+
+function setIoreqParams({ domid, hvm }: Domain): void {
+  if (!hvm) throw new Error(`domain ${domid} is not HVM`);
+  setParam(hvm, HVM_PARAM_IOREQ_SERVER_PFN, BigInt(SPECIAL_FIRST_PFN));
+  setParam(hvm, HVM_PARAM_NR_IOREQ_SERVER_PAGES, BigInt(NR_IOREQ_SERVER_PAGES));
+}
+
+/** An HVM domain, ready. @throws XenError likewise */
+export function createHvmDomain(hypervisor: Hypervisor, options: BuildOptions = {}): Domain {
+  const { domain, layOut } = beginHvmDomain(hypervisor, options);
+  layOut.run(NEVER_PREEMPT);
+  return domain;
 }
 
 /** A PV domain: it has no memory until somebody gives it some. @throws XenError whatever createdomain refuses */
@@ -116,10 +126,6 @@ class LayOut implements Operation {
       this.done++;
       if (this.done % PREEMPT_INTERVAL === 0 && preemption.due()) return PREEMPTED;
     }
-    const { hvm } = domain;
-    if (!hvm) throw new Error(`domain ${domain.domid} is not HVM`);
-    setParam(hvm, HVM_PARAM_IOREQ_SERVER_PFN, BigInt(SPECIAL_FIRST_PFN));
-    setParam(hvm, HVM_PARAM_NR_IOREQ_SERVER_PAGES, BigInt(NR_IOREQ_SERVER_PAGES));
     return 0;
   }
 

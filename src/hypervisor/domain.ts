@@ -58,7 +58,7 @@ export interface DomainConfig {
 }
 
 /** @spec xen:xen/sched.h SHUTDOWN_CODE_INVALID */
-export const SHUTDOWN_CODE_INVALID = 0xffffffff;
+const SHUTDOWN_CODE_INVALID = 0xffffffff;
 
 /** @spec xen:common/domain.c an arbitrary limit on the toolstack's pauses */
 const MAX_PAUSE_COUNT = 255;

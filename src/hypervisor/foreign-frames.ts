@@ -34,15 +34,21 @@ class MappingBuilder implements Mapping {
   readonly runs: Mutable<FrameRun>[] = [];
   readonly errors: Mutable<PageErrorRun>[] = [];
   private page = 0;
+  /** The mfn that would continue the last run with the next page; 0 where none would. */
+  private nextMfn = 0;
 
   constructor(private readonly machine: MachineMemory) {}
 
   addFrame(mfn: number): void {
-    const { extent, frame } = this.machine.place(mfn);
-    const last = this.runs[this.runs.length - 1];
-    const continues = last && last.extent === extent && last.page + last.nrPages === this.page;
-    if (continues && last.frame + last.nrPages === frame) last.nrPages++;
-    else this.runs.push({ page: this.page, nrPages: 1, extent, frame });
+    if (mfn === this.nextMfn) {
+      const last = this.runs[this.runs.length - 1] as Mutable<FrameRun>;
+      last.nrPages++;
+      this.nextMfn = last.frame + last.nrPages < last.extent.nrFrames ? mfn + 1 : 0;
+    } else {
+      const { extent, frame } = this.machine.place(mfn);
+      this.runs.push({ page: this.page, nrPages: 1, extent, frame });
+      this.nextMfn = frame + 1 < extent.nrFrames ? mfn + 1 : 0;
+    }
     this.page++;
   }
 
@@ -50,6 +56,7 @@ class MappingBuilder implements Mapping {
     const last = this.errors[this.errors.length - 1];
     if (last && last.errno === errno && last.page + last.nrPages === this.page) last.nrPages++;
     else this.errors.push({ page: this.page, nrPages: 1, errno });
+    this.nextMfn = 0;
     this.page++;
   }
 }

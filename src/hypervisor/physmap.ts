@@ -6,9 +6,11 @@ import type { Domain } from './domain.js';
 import { P2M_GFN_LIMIT, P2M_INVALID } from './p2m.js';
 import { XenError } from './xen-error.js';
 
+const GFN_LIMIT = BigInt(P2M_GFN_LIMIT);
+
 /** A gfn out of a guest's 64-bit number; anything above the limit is an ordinary unmappable gfn. */
 export function gfnOf(value: bigint): number {
-  return value < BigInt(P2M_GFN_LIMIT) ? Number(value) : P2M_GFN_LIMIT;
+  return value < GFN_LIMIT ? Number(value) : P2M_GFN_LIMIT;
 }
 
 /** XENMEM and XENMAPSPACE calls refuse this one before anything else. */

@@ -1,6 +1,6 @@
 /** Results as lines for people and as objects for programs. */
 import { formatBytes, formatStatement } from './format.js';
-import type { InterruptState, Result } from './run.js';
+import type { InterruptState, Result } from './play.js';
 import { type Check, formatNumber, formatPciFunction, type Statement } from './script.js';
 
 type Played = Result['statement'];

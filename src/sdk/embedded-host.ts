@@ -1,5 +1,6 @@
 /** The device files of the embedded host, for the SDK. `connectHost` is what stands in for opening /dev/xen. */
 
+import { ERRNO } from '../abi/errno.js';
 import { PAGE_SIZE } from '../abi/ids.js';
 import { encode } from '../abi/layout.js';
 import {
@@ -43,7 +44,15 @@ import {
 } from '../host/libc.js';
 import { POSTERN_AREA_FRESH, POSTERN_IOCTL, POSTERN_MMAP } from '../host/protocol.js';
 import { type Answer, type Block, blockAddress, HostClient, type Run } from './host-client.js';
-import type { EvtchnFile, HypercallFile, MappedBatch, MappedMemory, PrivcmdFile, XenDevices } from './xen-devices.js';
+import {
+  type EvtchnFile,
+  type HypercallFile,
+  type MappedBatch,
+  type MappedMemory,
+  type PrivcmdFile,
+  XenDeviceError,
+  type XenDevices,
+} from './xen-devices.js';
 
 /** Connects this process to a host. @param socketPath what `postern host --socket` was given */
 export function connectHost(socketPath: string): XenDevices {
@@ -200,8 +209,9 @@ class HostEvtchn implements EvtchnFile {
   }
 
   read(): number | undefined {
-    if (libc.recv(this.fd, this.word.address, 4, MSG_DONTWAIT) !== 4) return undefined;
-    return this.word.view.getUint32(0, true);
+    const length = libc.recv(this.fd, this.word.address, 4, MSG_DONTWAIT);
+    if (length === 0) throw new XenDeviceError(ERRNO.EIO, 'read evtchn: the host is gone');
+    return length === 4 ? this.word.view.getUint32(0, true) : undefined;
   }
 
   private pollArgument(at: number): number {

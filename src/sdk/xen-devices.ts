@@ -81,7 +81,10 @@ export interface EvtchnFile {
   unmask(port: number): void;
   /** @throws XenDeviceError */
   restrict(domid: number): void;
-  /** The next pending port, masked from now on; undefined when none is pending. Never blocks. */
+  /**
+   * The next pending port, masked from now on; undefined when none is pending. Never blocks.
+   * @throws XenDeviceError EIO when the host is gone: `wait` reports an event then
+   */
   read(): number | undefined;
   /**
    * Blocks this thread until a port is pending.

@@ -24,7 +24,7 @@ export interface QemuOptions {
   readonly binary: string;
   readonly domid: number;
   readonly name: string;
-  /** Memory for `-m`: the domain's, as libxl passes it. */
+  /** The guest's RAM: the domain's memory less the video memory. */
   readonly memoryMiB: number;
   /** An empty directory of this run's own. */
   readonly directory: string;
@@ -62,8 +62,8 @@ export async function findQemu(): Promise<string | undefined> {
   return undefined;
 }
 
-/** QEMU's video memory comes on top of the domain's, and libxl takes it off `-m`. */
-const VIDEO_MIB = 16;
+/** Video memory, which libxl takes off the domain's memory: the device model populates it. */
+export const VIDEO_MIB = 16;
 
 export function qemuArguments(options: QemuOptions, socket: string, uid: number | undefined): string[] {
   const { domid, directory, name, memoryMiB } = options;

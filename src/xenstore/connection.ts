@@ -32,7 +32,7 @@ import type { Watch } from './watches.js';
 /** With more than this waiting to be sent, a client's requests wait too. */
 const OUTPUT_PAUSE_BYTES = 256 * 1024;
 /** With more than this, a client of unlimited memory has stopped reading for good. */
-const OUTPUT_MAX_BYTES = 16 * 1024 * 1024;
+const OUTPUT_MAX_BYTES = 8 * 1024 * 1024;
 
 export type ConnectionKind = 'socket' | 'ring';
 
@@ -344,6 +344,7 @@ export class Connection implements Actor {
     request.end = request.start + length;
     const error = this.#dispatch(request);
     if (this.parked) return;
+    this.hasWaited = false;
     if (error !== null && this.#open) this.sendError(request, error);
     this.#cause = null;
   }

@@ -125,17 +125,19 @@ export class Request {
     this.error = 'ENOENT';
     if (!connection.privileged) {
       const above = nearestAbove(view, path, EXISTENCE);
-      if (view.failed !== null) this.error = view.failed;
+      if (above === null) this.error = view.failed ?? 'EIO';
       else if ((above.perms.rightsOf(connection) & rights) === 0) this.error = 'EACCES';
     }
     return null;
   }
 
-  /** For a path that isn't there: whether what is directly above it is. */
-  parentExists(): boolean {
-    const { path } = this;
-    const above = nearestAbove(this.view, path, EXISTENCE);
-    return above.pathLength === (path.depth < 2 ? 1 : (path.prefixLength[path.depth - 2] as number));
+  /** For a path that isn't there: null where what is directly above it is, else the error. */
+  checkParent(): XsErrorName | null {
+    const { path, view } = this;
+    const above = nearestAbove(view, path, EXISTENCE);
+    if (above === null) return view.failed;
+    const parentLength = path.depth < 2 ? 1 : (path.prefixLength[path.depth - 2] as number);
+    return above.pathLength === parentLength ? null : 'ENOENT';
   }
 
   // ---- replying

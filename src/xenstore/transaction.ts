@@ -138,8 +138,8 @@ export class Transaction implements View {
   }
 
   create(who: Actor, path: Path, from: Uint8Array, start: number, length: number): XsErrorName | null {
-    const above = nearestAbove(this, path, EXISTENCE) as TxEntry;
-    if (this.failed !== null) return this.failed;
+    const above = nearestAbove(this, path, EXISTENCE) as TxEntry | null;
+    if (above === null) return this.failed;
     const perms = this.#store.pool.inherited(above.perms, who);
     const pending = this.#nodeDelta.get(perms.owner) ?? 0;
     const error = checkCreate(this.#quotas, who, path, above, perms, length, pending);

@@ -47,16 +47,16 @@ export interface View {
   generation(entry: Entry): number;
 }
 
-/** The nearest entry above a path that isn't there. The root always is. */
-export function nearestAbove(view: View, path: Path, depends: number): Entry {
+/** The nearest entry above a path that isn't there; null only where the view has failed, as the root always is. */
+export function nearestAbove(view: View, path: Path, depends: number): Entry | null {
   for (let i = path.depth - 2; i >= 0; i--) {
     const hash = path.prefixHash[i] as number;
     const entry = view.find(hash, path.bytes, path.start, path.prefixLength[i] as number, depends);
     if (entry !== null) return entry;
-    if (view.failed !== null) break;
+    if (view.failed !== null) return null;
   }
   const root = view.find(path.rootHash, ROOT, 0, 1, depends);
-  if (root === null) throw new Error('the store has no root');
+  if (root === null && view.failed === null) throw new Error('the store has no root');
   return root;
 }
 

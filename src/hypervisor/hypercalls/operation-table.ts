@@ -14,14 +14,14 @@ export interface Implemented<Run> {
 }
 
 /** An operation that always fails the same way, and why. */
-export interface Refused {
+interface Refused {
   readonly name: string;
   readonly status: 'refused';
   readonly errno: ErrnoName;
   readonly note: string;
 }
 
-export type OperationEntry<Run> = Implemented<Run> | Refused;
+type OperationEntry<Run> = Implemented<Run> | Refused;
 export type OperationTable<Run> = ReadonlyMap<number, OperationEntry<Run>>;
 
 /** What the support matrix shows of an entry. */

@@ -99,15 +99,13 @@ export class IoreqServers {
   /** @throws XenError EINVAL, ENOENT, EPERM, EEXIST, ENOMEM */
   mapRange(emulator: Domain, id: number, type: number, start: bigint, end: bigint): void {
     const ranges = this.rangesOf(emulator, id, type, start, end);
-    if (ranges.overlaps(start, end)) throw new XenError('EEXIST', 'part of the range is claimed already');
-    ranges.add(start, end);
+    if (!ranges.add(start, end)) throw new XenError('EEXIST', 'part of the range is claimed already');
   }
 
   /** Any part of what was mapped may be unmapped. @throws XenError EINVAL, ENOENT, EPERM, ENOMEM */
   unmapRange(emulator: Domain, id: number, type: number, start: bigint, end: bigint): void {
     const ranges = this.rangesOf(emulator, id, type, start, end);
-    if (!ranges.contains(start, end)) throw new XenError('ENOENT', 'part of the range is not claimed');
-    ranges.remove(start, end);
+    if (!ranges.remove(start, end)) throw new XenError('ENOENT', 'part of the range is not claimed');
   }
 
   /** @throws XenError ENOENT, EPERM */

@@ -36,43 +36,43 @@ export class RangeSet {
     return i >= 0 && this.ends[i]! >= end;
   }
 
-  /** Whether any of it is. */
-  overlaps(start: bigint, end: bigint): boolean {
-    const i = this.find(end);
-    return i >= 0 && start <= this.ends[i]!;
-  }
-
   /**
-   * Adds a range that overlaps none. It merges with its neighbours where it touches them.
+   * Adds a range, unless any of it is in the set already. It merges with its neighbours where it touches them.
+   * @returns whether it was added
    * @throws XenError ENOMEM where the set is full. A range that touches only its upper neighbour needs room of its own
    * for a moment, as in Xen; one that touches its lower neighbour does not.
    */
-  add(start: bigint, end: bigint): void {
+  add(start: bigint, end: bigint): boolean {
     const below = this.find(start);
-    if (this.overlaps(start, end)) throw new Error('adding a range that overlaps');
+    const above = below + 1;
+    const hasAbove = above < this.starts.length;
+    if (below >= 0 && this.ends[below]! >= start) return false;
+    if (hasAbove && this.starts[above]! <= end) return false;
     const touchesBelow = below >= 0 && this.ends[below]! + 1n === start;
     if (!touchesBelow && this.starts.length >= this.limit) throw new XenError('ENOMEM', `over ${this.limit} ranges`);
-    const touchesAbove = below + 1 < this.starts.length && end + 1n === this.starts[below + 1]!;
+    const touchesAbove = hasAbove && end + 1n === this.starts[above]!;
     if (touchesBelow && touchesAbove) {
-      this.ends[below] = this.ends[below + 1]!;
-      this.removeAt(below + 1);
+      this.ends[below] = this.ends[above]!;
+      this.removeAt(above);
     } else if (touchesBelow) {
       this.ends[below] = end;
     } else if (touchesAbove) {
-      this.starts[below + 1] = start;
+      this.starts[above] = start;
     } else {
-      this.starts.splice(below + 1, 0, start);
-      this.ends.splice(below + 1, 0, end);
+      this.starts.splice(above, 0, start);
+      this.ends.splice(above, 0, end);
     }
+    return true;
   }
 
   /**
-   * Removes a range that is in the set as a whole.
+   * Removes a range, if all of it is in the set.
+   * @returns whether it was removed
    * @throws XenError ENOMEM where that would split a range and the set is full
    */
-  remove(start: bigint, end: bigint): void {
+  remove(start: bigint, end: bigint): boolean {
     const i = this.find(start);
-    if (i < 0 || this.ends[i]! < end) throw new Error('removing a range that is not there');
+    if (i < 0 || this.ends[i]! < end) return false;
     const first = this.starts[i]!;
     const last = this.ends[i]!;
     if (first === start && last === end) {
@@ -87,6 +87,7 @@ export class RangeSet {
       this.starts.splice(i + 1, 0, end + 1n);
       this.ends.splice(i + 1, 0, last);
     }
+    return true;
   }
 
   /** Index of the highest range that starts at or below `value`, -1 when there is none. */

@@ -14,7 +14,7 @@ export const rm: Operation = {
   mustWait: changeMustWait,
   run(request: Request): Outcome {
     const entry = request.locateOnly(XS_PERM_WRITE, EXISTENCE);
-    if (entry === null) return request.error === 'ENOENT' && request.parentExists() ? request.ok() : request.error;
+    if (entry === null) return request.error === 'ENOENT' ? (request.checkParent() ?? request.ok()) : request.error;
     if (entry.pathLength === 1) return 'EINVAL';
     return request.view.remove(request.connection, entry) ?? request.ok();
   },

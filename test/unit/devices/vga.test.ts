@@ -412,7 +412,8 @@ describe('picture', () => {
   });
 
   it('draws text with font, attributes, ninth column and cursor', () => {
-    const { display, crtc, dac, vram } = displaySetUp();
+    const { display, crtc, dac, gr, vram } = displaySetUp();
+    gr(6, 0x0e);
     dac(7, 0x2a, 0x2a, 0x2a);
     dac(1, 0, 0, 0x2a);
     crtc({ 1: 79, 18: 0x8f, 7: 0x02, 9: 15, 19: 40, 10: 14, 11: 15, 14: 0, 15: 1 });

@@ -285,7 +285,6 @@ describe('track_dirty_vram', () => {
     expect(second.bytes.filter((byte) => byte !== 0)).toHaveLength(1);
   });
 
-  // XSA-397: tracking that is changed while it is being read
   test('a range that another call takes away meanwhile: what is left counts as written', () => {
     const args = { first_pfn: 0n, nr: 2048 };
     dm(t, abi.XEN_DMOP_track_dirty_vram, args, [TestBuffer.zeros(256)]);
