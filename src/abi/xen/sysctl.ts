@@ -1,8 +1,8 @@
 /**
- * The system control hypercall, as far as listing domains needs it.
+ * The system control hypercall, as far as telling about the machine and its domains needs it.
  * @spec xen:public/sysctl.h
  */
-import { bytes, pointer, struct, u16, u32, union } from '../layout.js';
+import { array, bytes, pointer, struct, u16, u32, u64, union } from '../layout.js';
 
 export const XEN_SYSCTL_INTERFACE_VERSION = 0x15;
 
@@ -42,7 +42,31 @@ export const xen_sysctl_getdomaininfolist = struct('xen_sysctl_getdomaininfolist
   num_domains: u32,
 });
 
+export const xen_sysctl_physinfo = struct('xen_sysctl_physinfo', {
+  threads_per_core: u32,
+  cores_per_socket: u32,
+  nr_cpus: u32,
+  max_cpu_id: u32,
+  nr_nodes: u32,
+  max_node_id: u32,
+  cpu_khz: u32,
+  capabilities: u32,
+  arch_capabilities: u32,
+  pad: u32,
+  total_pages: u64,
+  free_pages: u64,
+  scrub_pages: u64,
+  outstanding_pages: u64,
+  max_mfn: u64,
+  hw_cap: array(u32, 8),
+});
+
+export const XEN_SYSCTL_PHYSCAP_hvm = 1;
+export const XEN_SYSCTL_PHYSCAP_pv = 2;
+export const XEN_SYSCTL_PHYSCAP_hap = 8;
+
 const xen_sysctl_u = union('xen_sysctl.u', {
+  physinfo: xen_sysctl_physinfo,
   getdomaininfolist: xen_sysctl_getdomaininfolist,
   pad: bytes(128),
 });

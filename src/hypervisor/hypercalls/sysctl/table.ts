@@ -6,11 +6,12 @@ import type { Call, Outcome } from '../call.js';
 import { argument, readGuest } from '../guest-struct.js';
 import { implementation, operationTable } from '../operation-table.js';
 import { getdomaininfolist } from './getdomaininfolist.js';
+import { physinfo } from './physinfo.js';
 import type { SysctlOperation } from './sysctl-operation.js';
 
-export const sysctlOperations = operationTable<SysctlOperation>(XEN_SYSCTL, [getdomaininfolist], {
+export const sysctlOperations = operationTable<SysctlOperation>(XEN_SYSCTL, [getdomaininfolist, physinfo], {
   errno: 'ENOSYS',
-  note: 'there is no machine to tell about or control',
+  note: 'there is no machine to control',
 });
 
 export function sysctl(call: Call, args: readonly bigint[]): Outcome {
