@@ -46,6 +46,7 @@ static ssize_t (*real_write)(int, const void *, size_t);
 
 static struct sockaddr_un host_address;
 static socklen_t host_address_length; /* 0: not running under a host */
+static pid_t own_pid;
 
 static void after_fork_in_child(void);
 
@@ -59,6 +60,7 @@ __attribute__((constructor)) static void start(void)
     real_munmap = (int (*)(void *, size_t))dlsym(RTLD_NEXT, "munmap");
     real_read = (ssize_t (*)(int, void *, size_t))dlsym(RTLD_NEXT, "read");
     real_write = (ssize_t (*)(int, const void *, size_t))dlsym(RTLD_NEXT, "write");
+    own_pid = getpid();
     if (path && strlen(path) < sizeof(host_address.sun_path)) {
         host_address.sun_family = AF_UNIX;
         strcpy(host_address.sun_path, path);
@@ -390,6 +392,7 @@ static int map_runs(uintptr_t address, const struct postern_run *runs, uint32_t 
 
 static void after_fork_in_child(void)
 {
+    own_pid = getpid();
     pthread_mutex_init(&process.lock, NULL);
     pthread_mutex_init(&tables_lock, NULL);
     leave_host(); /* the parent's; the child gets its own when it first needs one */
@@ -446,7 +449,7 @@ static int send_call(int fd, struct call *call)
 
         for (uint64_t at = 0; readable && at < block->size; at = ((block->address + at) / PAGE + 1) * PAGE - block->address) {
             remote = (struct iovec){ (void *)(block->address + at), 1 };
-            readable = process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == 1;
+            readable = process_vm_readv(own_pid, &local, 1, &remote, 1, 0) == 1;
         }
         if (!readable)
             block->flags &= ~POSTERN_BLOCK_DATA;
@@ -610,11 +613,39 @@ static int finish(int error, const struct postern_reply *reply)
     return -1;
 }
 
-static int read_user(void *into, const void *from, size_t size)
+static bool read_user(void *into, const void *from, size_t size)
 {
     struct iovec local = { into, size }, remote = { (void *)from, size };
 
-    return process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == (ssize_t)size;
+    return process_vm_readv(own_pid, &local, 1, &remote, 1, 0) == (ssize_t)size;
+}
+
+/*
+ * What lies around a call's argument, read at once: an ioctl's nested arrays are mostly on the same stack page, and each
+ * careful read is a system call.
+ */
+struct window {
+    uint64_t start;
+    size_t size;
+    char bytes[1024];
+};
+
+static void open_window(struct window *window, uint64_t around)
+{
+    uint64_t page = around & ~(PAGE - 1), from = around - page < 512 ? page : around - 512;
+
+    window->start = from;
+    window->size = page + PAGE - from < sizeof window->bytes ? page + PAGE - from : sizeof window->bytes;
+    if (!read_user(window->bytes, (void *)from, window->size))
+        window->size = 0;
+}
+
+static bool read_near(const struct window *window, void *into, uint64_t from, size_t size)
+{
+    if (from < window->start || from - window->start > window->size || size > window->size - (from - window->start))
+        return read_user(into, (void *)from, size);
+    memcpy(into, window->bytes + (from - window->start), size);
+    return true;
 }
 
 #ifndef MADV_POPULATE_WRITE
@@ -675,11 +706,13 @@ static int ioctl_dm_op(int fd, struct call *call, uint64_t arg)
     struct { uint16_t dom, num; uint32_t pad; uint64_t ubufs; } op;
     struct user_buffer buffers[16];
     struct answer answer;
+    struct window window;
     bool one = false;
 
-    if (read_user(&op, (void *)arg, sizeof op) && op.num <= ARRAY_SIZE(buffers)) {
+    open_window(&window, arg);
+    if (read_near(&window, &op, arg, sizeof op) && op.num <= ARRAY_SIZE(buffers)) {
         add_block(call, op.ubufs, op.num * sizeof buffers[0], POSTERN_BLOCK_DATA);
-        if (op.num && read_user(buffers, (void *)op.ubufs, op.num * sizeof buffers[0])) {
+        if (op.num && read_near(&window, buffers, op.ubufs, op.num * sizeof buffers[0])) {
             for (unsigned i = 0; i < op.num; i++)
                 add_block(call, buffers[i].address, buffers[i].size,
                           POSTERN_BLOCK_DATA | (writable(buffers[i].address, buffers[i].size) ? POSTERN_BLOCK_WRITABLE : 0));

@@ -40,6 +40,11 @@ Examples:
   postern host --socket /tmp/xen/host &  postern domain list --host /tmp/xen/host`,
   );
 
+// Whoever reads our output may stop reading: `postern support | head`.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+});
+
 try {
   await program.parseAsync();
 } catch (error) {

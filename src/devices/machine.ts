@@ -10,15 +10,14 @@ import { ConfigPorts, HostBridge, IsaBridge } from './chipset.js';
 import { type RangeClaims, serverClaims } from './claims.js';
 import type { RegisterSize, Resettable } from './device.js';
 import { Uart16550 } from './uart-16550.js';
-import { LEGACY_WINDOW, LEGACY_WINDOW_SIZE } from './vga/planar-memory.js';
 import { VgaDevice } from './vga/vga-device.js';
 import { GuestVideoMemory, PrivateVideoMemory, type VideoMemory } from './vga/video-memory.js';
 
-export const COM1_PORT = 0x3f8;
+const COM1_PORT = 0x3f8;
 const COM1_IRQ = 4;
 
 /** What the machine does to the domain around it. */
-export interface MachineActions {
+interface MachineActions {
   setIsaIrqLevel(irq: number, asserted: boolean): void;
   setPciLinkRoute(link: number, isaIrq: number): void;
   /** The guest asks for a reset. */
@@ -59,7 +58,7 @@ export class Machine {
     for (const device of [configPorts, this.uart, this.vga]) {
       for (const { first, count, block } of device.ports) bus.addPorts(first, count, block);
     }
-    bus.mapMemory(LEGACY_WINDOW, LEGACY_WINDOW_SIZE, this.vga.legacyWindow);
+    for (const { first, length, block } of this.vga.windows) bus.mapMemory(first, length, block);
     bus.addPciFunction(pciSbdf(0, 0, 0, 0), hostBridge);
     bus.addPciFunction(pciSbdf(0, 0, 1, 0), isaBridge);
     bus.addPciFunction(pciSbdf(0, 0, 2, 0), this.vga);

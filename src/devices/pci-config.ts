@@ -9,9 +9,9 @@
  */
 import { allOnes, type RegisterSize } from './device.js';
 
-export const PCI_COMMAND = 0x04;
-export const PCI_COMMAND_IO = 1;
-export const PCI_COMMAND_MEMORY = 2;
+const PCI_COMMAND = 0x04;
+const PCI_COMMAND_IO = 1;
+const PCI_COMMAND_MEMORY = 2;
 const PCI_BAR0 = 0x10;
 const NR_BARS = 6;
 

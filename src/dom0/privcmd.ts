@@ -37,6 +37,10 @@ export interface PrivcmdLimits {
 
 export const PRIVCMD_LIMITS: PrivcmdLimits = { dmOpMaxNrBufs: 16, dmOpBufMaxSize: 4096 };
 
+/** Where a DM_OP's argument struct is copied to: the call is decoded before anything else can happen. */
+const ARGUMENT = new Uint8Array(privcmd_dm_op.size);
+const ARGUMENT_VIEW = new DataView(ARGUMENT.buffer);
+
 /** "No domain": the restriction's initial value. @spec xen:DOMID_INVALID */
 const UNRESTRICTED = 0x7ff4;
 
@@ -122,37 +126,32 @@ export class PrivcmdFile implements DeviceFile {
 
   /** The audit: count, each size, each whole range in user space, then writable; never what is in the buffers. */
   private dmOp(arg: number, process: Process): number | Operation {
-    const raw = this.copyIn(process, arg, privcmd_dm_op.size);
-    const view = new DataView(raw.buffer);
-    const domid = privcmd_dm_op.fields.dom.get(view, 0);
-    const num = privcmd_dm_op.fields.num.get(view, 0);
+    this.assertAccess(arg, privcmd_dm_op.size);
+    process.memory.copyIn(arg, ARGUMENT);
+    const domid = privcmd_dm_op.fields.dom.get(ARGUMENT_VIEW, 0);
+    const num = privcmd_dm_op.fields.num.get(ARGUMENT_VIEW, 0);
     this.assertDomain(domid);
     if (num === 0) return 0;
     if (num > this.limits.dmOpMaxNrBufs) {
       throw new XenError('E2BIG', `${num} buffers, at most ${this.limits.dmOpMaxNrBufs} pass privcmd`);
     }
-    const list = this.copyIn(process, privcmd_dm_op.fields.ubufs.get(view, 0), num * privcmd_dm_op_buf.size);
-    const buffers = this.auditBuffers(new DataView(list.buffer), num, process);
-    return this.hypercalls.dmOp(domid, buffers);
+    const list = this.copyIn(process, privcmd_dm_op.fields.ubufs.get(ARGUMENT_VIEW, 0), num * privcmd_dm_op_buf.size);
+    return this.hypercalls.dmOp(domid, this.auditBuffers(list, num, process));
   }
 
-  private auditBuffers(list: DataView, num: number, process: Process): UserBuffer[] {
+  private auditBuffers(list: Uint8Array, num: number, process: Process): UserBuffer[] {
+    const view = new DataView(list.buffer);
     const buffers: UserBuffer[] = [];
     for (let i = 0; i < num; i++) {
-      const uptr = address.read(list, i * privcmd_dm_op_buf.size);
-      const size = address.read(list, i * privcmd_dm_op_buf.size + 8);
+      const uptr = address.read(view, i * privcmd_dm_op_buf.size);
+      const size = address.read(view, i * privcmd_dm_op_buf.size + 8);
       if (size > this.limits.dmOpBufMaxSize) {
         throw new XenError('E2BIG', `buffer ${i} has ${size} bytes, at most ${this.limits.dmOpBufMaxSize} pass`);
       }
       if (!this.platform.accessOk(uptr, size)) throw new XenError('EFAULT', `buffer ${i} is not in user space`);
       buffers.push(new UserBuffer(process.memory, uptr, size));
     }
-    for (let i = 0; i < num; i++) {
-      process.memory.pinForWrite(
-        address.read(list, i * privcmd_dm_op_buf.size),
-        address.read(list, i * privcmd_dm_op_buf.size + 8),
-      );
-    }
+    for (const buffer of buffers) process.memory.pinForWrite(buffer.address, buffer.size);
     return buffers;
   }
 }

@@ -6,7 +6,7 @@ import type { UserMemory } from './process.js';
 export class UserBuffer implements GuestBuffer {
   constructor(
     private readonly memory: UserMemory,
-    private readonly address: number,
+    readonly address: number,
     readonly size: number,
   ) {}
 

@@ -53,9 +53,7 @@ export function callName(cmd: number): string {
   return names.get(cmd)?.name ?? 'unknown ioctl';
 }
 
-/** @param argument the argument struct as it was copied in, if it was */
-export function callDomid(cmd: number, argument: Uint8Array | undefined): number | undefined {
-  const at = names.get(cmd)?.domidAt;
-  if (at === undefined || !argument || argument.length < at + 2) return undefined;
-  return (argument[at] as number) | ((argument[at + 1] as number) << 8);
+/** Where the call's argument struct has the domid, in bytes. */
+export function callDomidAt(cmd: number): number | undefined {
+  return names.get(cmd)?.domidAt;
 }

@@ -10,14 +10,13 @@
  */
 import { randomBytes } from 'node:crypto';
 import { ERRNO, errnoName } from '../abi/errno.js';
-import type { Mapping } from '../boundary/extent.js';
 import { type Operation, PREEMPTED, type Preemption } from '../boundary/operation.js';
 import { XenError } from '../boundary/xen-error.js';
 import type { DeviceFile } from '../dom0/device-file.js';
 import { EvtchnFile } from '../dom0/evtchn.js';
 import type { Dom0Kernel } from '../dom0/kernel.js';
-import type { AreaState, Process } from '../dom0/process.js';
-import { callDomid, callName } from './call-names.js';
+import { callDomidAt, callName } from './call-names.js';
+import { Caller, EMPTY_MAPPING } from './caller.js';
 import type { OpenFileRow } from './commands.js';
 import { HypercallMemory } from './hypercall-memory.js';
 import {
@@ -37,7 +36,6 @@ import {
 } from './libc.js';
 import {
   MAX_MESSAGE,
-  POSTERN_AREA_MASK,
   POSTERN_HELLO,
   POSTERN_IOCTL,
   POSTERN_MAGIC,
@@ -47,7 +45,7 @@ import {
   POSTERN_VERSION,
 } from './protocol.js';
 import type { Reactor } from './reactor.js';
-import { assertMappable, sendReply, sendWelcome } from './reply.js';
+import { sendReply, sendWelcome } from './reply.js';
 import { ProtocolViolation, Request } from './request.js';
 import { type CallRecord, type Trace, verdictOf } from './trace.js';
 import { acceptUnix, listenUnix, type Peer } from './unix-socket.js';
@@ -56,10 +54,6 @@ const MAX_CONNECTIONS = 16384;
 const MAX_CONNECTIONS_PER_PID = 4096;
 /** A call runs this long at a stretch before others get their turn. */
 const SLICE_MS = 2;
-
-const AREA_STATES: readonly AreaState[] = ['none', 'fresh', 'fresh-part', 'hole', 'mapped'];
-
-const EMPTY_MAPPING: Mapping = { runs: [], errors: [] };
 
 /** A connection: first nobody knows what it is, then a process's own or an open file. */
 interface Connection {
@@ -108,7 +102,7 @@ export class DeviceServer {
   private readonly freeIds: number[] = [];
   private readonly slice = new Slice();
   private request = new Request(this.receiveBuffer.bytes);
-  private mapping: Mapping = EMPTY_MAPPING;
+  private readonly caller = new Caller();
 
   constructor(
     private readonly reactor: Reactor,
@@ -268,10 +262,13 @@ export class DeviceServer {
 
   private ioctl(connection: Connection, file: OpenFile, process: ClientProcess, request: Request): void {
     const what = { device: file.device.device, call: callName(request.cmd), domid: this.domidOf(request) };
-    this.mapping = EMPTY_MAPPING;
     let operation: Operation | undefined;
     try {
-      const result = file.device.ioctl(request.cmd, request.arg, this.view(connection, process, request));
+      const result = file.device.ioctl(
+        request.cmd,
+        request.arg,
+        this.caller.of(connection.peer.pid, process.hypercallMemory, request),
+      );
       if (typeof result === 'number') return this.finishIoctl(file, process, request, result, what);
       operation = result;
       this.slice.start();
@@ -284,23 +281,8 @@ export class DeviceServer {
   }
 
   private domidOf(request: Request): number | undefined {
-    return callDomid(request.cmd, request.blockBytes(0));
-  }
-
-  /** The calling process as the drivers see it. */
-  private view(connection: Connection, process: ClientProcess, request: Request): Process {
-    return {
-      pid: connection.peer.pid,
-      memory: request,
-      hypercallMemory: process.hypercallMemory,
-      addressSpace: {
-        area: () => AREA_STATES[request.flags & POSTERN_AREA_MASK] ?? 'none',
-        mapFrames: (_address, mapping) => {
-          assertMappable(mapping.runs);
-          this.mapping = mapping;
-        },
-      },
-    };
+    const at = callDomidAt(request.cmd);
+    return at === undefined ? undefined : request.peekU16(at);
   }
 
   /** The rest of the call runs a slice at a time; meanwhile its file is not read and its message kept aside. */
@@ -321,7 +303,7 @@ export class DeviceServer {
         this.slice.start();
         const ret = operation.run(this.slice);
         if (ret === PREEMPTED) return false;
-        this.mapping = EMPTY_MAPPING;
+        this.caller.mapping = EMPTY_MAPPING;
         this.finishIoctl(file, process, request, ret, what, operation.name);
       } catch (error) {
         this.fail(process, request, error, what, operation.name);
@@ -343,7 +325,7 @@ export class DeviceServer {
     what: CallOf,
     operation?: string,
   ): void {
-    const { runs } = this.mapping;
+    const { runs } = this.caller.mapping;
     const doorbell = what.call.startsWith('BIND_') ? this.ringable(file, ret) : undefined;
     this.finish(process, request, ret, what, { runs, files: doorbell === undefined ? [] : [doorbell] }, operation);
     if (what.call === 'UNBIND') this.forgetDoorbells(file);

@@ -67,12 +67,11 @@ export class GuestPlayer {
       },
     };
     void this.activity(async () => {
-      while (!signal.aborted)
-        await runScript(
-          body,
-          guest,
-          this.options(() => {}, signal),
-        );
+      await runScript(
+        script,
+        guest,
+        this.options(() => {}, signal),
+      );
     });
   }
 

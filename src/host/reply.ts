@@ -41,22 +41,28 @@ export function assertMappable(runs: readonly FrameRun[]): void {
 /** @returns false where the client's connection did not take it */
 export function sendReply(fd: number, request: Request, ret: number, extras: ReplyExtras = NO_EXTRAS): boolean {
   const v = buffer.view;
-  const straight = request.straightOutput();
-  const { outputs } = request;
   let at: number = postern_reply.size;
-  if (!straight) at = writeOutputs(outputs, at);
-  const data = straight ?? request.output.subarray(0, request.outputLength);
-  buffer.bytes.set(data, at);
-  at += data.length;
-  const files: number[] = [...extras.files];
-  at = writeRuns(extras.runs, files, at);
+  let length = request.writeStraight(buffer.bytes, at);
+  const scattered = length < 0;
+  if (scattered) {
+    at = writeOutputs(request.outputs, at);
+    length = request.outputLength;
+    buffer.bytes.set(request.output.subarray(0, length), at);
+  }
+  at += length;
+  let files = extras.files;
+  if (extras.runs.length > 0) {
+    const all = [...files];
+    at = writeRuns(extras.runs, all, at);
+    files = all;
+  }
   REPLY.magic.set(v, 0, POSTERN_MAGIC);
   REPLY.call.set(v, 0, request.call);
   REPLY.ret.set(v, 0, ret);
-  REPLY.flags.set(v, 0, straight ? 0 : POSTERN_REPLY_SCATTERED);
-  REPLY.nr_out.set(v, 0, straight ? 0 : outputs.length);
+  REPLY.flags.set(v, 0, scattered ? POSTERN_REPLY_SCATTERED : 0);
+  REPLY.nr_out.set(v, 0, scattered ? request.outputs.length : 0);
   REPLY.nr_runs.set(v, 0, extras.runs.length);
-  REPLY.length.set(v, 0, data.length);
+  REPLY.length.set(v, 0, length);
   REPLY.process.set(v, 0, 0);
   REPLY.reserved.set(v, 0, 0);
   v.setUint32(REPLY.token.offset, 0, true);

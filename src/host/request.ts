@@ -23,7 +23,6 @@ export class ProtocolViolation extends Error {
 const REQUEST = postern_request.fields;
 const BLOCK_SIZE = postern_block.size;
 const NO_DATA = -1;
-const NOTHING = new Uint8Array(0);
 
 /** Bytes to copy back to the caller: `length` at `offset` of a block, found at `from` of the request's output. */
 export interface Output {
@@ -119,7 +118,7 @@ export class Request implements UserMemory {
       const offset = address - (this.addresses[i] as number);
       const at = this.dataAt[i] as number;
       if (offset < 0 || offset + into.length > (this.sizes[i] as number) || at === NO_DATA) continue;
-      into.set(this.bytes.subarray(at + offset, at + offset + into.length));
+      copyBytes(this.bytes, at + offset, into, 0, into.length);
       return;
     }
     throw new XenError('EFAULT', 'memory is not readable');
@@ -132,7 +131,7 @@ export class Request implements UserMemory {
       if (offset < 0 || offset + from.length > (this.sizes[i] as number)) continue;
       if (!((this.blockFlags[i] as number) & POSTERN_BLOCK_WRITABLE)) continue;
       const at = this.dataAt[i] as number;
-      if (at !== NO_DATA) this.bytes.set(from, at + offset); // what the call reads again is what it wrote
+      if (at !== NO_DATA) copyBytes(from, 0, this.bytes, at + offset, from.length); // read again, it is what was written
       this.record(i, offset, from);
       return;
     }
@@ -149,23 +148,36 @@ export class Request implements UserMemory {
   }
 
   /**
-   * The output as the bytes of the last block from its start on, where all of it can be said that way: what lies in
-   * between goes back as it came. Undefined where it has to be said piece by piece.
+   * Writes the output as the bytes of the last block from its start on, where all of it can be said that way: what lies
+   * in between goes back as it came.
+   * @returns the bytes written, or -1 where it has to be said piece by piece
    */
-  straightOutput(): Uint8Array | undefined {
+  writeStraight(into: Uint8Array, to: number): number {
     const { outputs } = this;
-    if (outputs.length === 0) return NOTHING;
     const last = this.nrBlocks - 1;
-    if (outputs.some((output) => output.block !== last)) return undefined;
-    const only = outputs.length === 1 && outputs[0]?.offset === 0;
-    if (only) return this.output.subarray(0, this.outputLength);
-    const end = Math.max(...outputs.map((output) => output.offset + output.length));
-    return this.blockBytes(last)?.subarray(0, end);
+    let end = 0;
+    for (const { block, offset, length } of outputs) {
+      if (block !== last) return -1;
+      end = Math.max(end, offset + length);
+    }
+    if (end === 0) return 0;
+    const data = this.dataAt[last] as number;
+    if (data !== NO_DATA) copyBytes(this.bytes, data, into, to, end);
+    else if (outputs.length === 1 && outputs[0]?.offset === 0) copyBytes(this.output, 0, into, to, end);
+    else return -1;
+    return end;
+  }
+
+  /** A little-endian u16 of block 0 for the trace; undefined where it is not there. */
+  peekU16(offset: number): number | undefined {
+    const at = this.dataAt[0] as number;
+    if (this.nrBlocks === 0 || at === NO_DATA || offset + 2 > (this.sizes[0] as number)) return undefined;
+    return this.view.getUint16(at + offset, true);
   }
 
   private record(block: number, offset: number, from: Uint8Array): void {
-    const same = this.outputs.find((o) => o.block === block && o.offset === offset && o.length === from.length);
-    if (same) {
+    for (const same of this.outputs) {
+      if (same.block !== block || same.offset !== offset || same.length !== from.length) continue;
       this.output.set(from, same.from);
       return;
     }
@@ -174,8 +186,14 @@ export class Request implements UserMemory {
       grown.set(this.output.subarray(0, this.outputLength));
       this.output = grown;
     }
-    this.output.set(from, this.outputLength);
+    copyBytes(from, 0, this.output, this.outputLength, from.length);
     this.outputs.push({ block, offset, length: from.length, from: this.outputLength });
     this.outputLength += from.length;
   }
+}
+
+/** Most copies here are of a few dozen bytes, where a loop is cheaper than making the view that `set` needs. */
+function copyBytes(from: Uint8Array, at: number, into: Uint8Array, to: number, length: number): void {
+  if (length > 96) into.set(from.subarray(at, at + length), to);
+  else for (let i = 0; i < length; i++) into[to + i] = from[at + i] as number;
 }

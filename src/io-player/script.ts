@@ -47,7 +47,7 @@ export interface PciFunction {
   readonly fn: number;
 }
 
-export interface ConfigReadStatement {
+interface ConfigReadStatement {
   readonly kind: 'cfgread';
   readonly pci: PciFunction;
   readonly register: number;
@@ -56,7 +56,7 @@ export interface ConfigReadStatement {
   readonly at: Position;
 }
 
-export interface ConfigWriteStatement {
+interface ConfigWriteStatement {
   readonly kind: 'cfgwrite';
   readonly pci: PciFunction;
   readonly register: number;
@@ -66,14 +66,14 @@ export interface ConfigWriteStatement {
 }
 
 /** Bytes written to one port, one after the other. */
-export interface OutStringStatement {
+interface OutStringStatement {
   readonly kind: 'outs';
   readonly port: bigint;
   readonly bytes: Uint8Array;
   readonly at: Position;
 }
 
-export interface MemoryReadStatement {
+interface MemoryReadStatement {
   readonly kind: 'memread';
   readonly address: bigint;
   readonly length: number;
@@ -82,7 +82,7 @@ export interface MemoryReadStatement {
   readonly at: Position;
 }
 
-export interface MemoryWriteStatement {
+interface MemoryWriteStatement {
   readonly kind: 'memwrite';
   readonly address: bigint;
   readonly bytes: Uint8Array;
@@ -90,31 +90,31 @@ export interface MemoryWriteStatement {
 }
 
 /** The level of one ISA interrupt line, 0 or 1. */
-export interface IrqStatement {
+interface IrqStatement {
   readonly kind: 'irq';
   readonly irq: number;
   readonly check?: Check;
   readonly at: Position;
 }
 
-export interface IrqsStatement {
+interface IrqsStatement {
   readonly kind: 'irqs';
   readonly at: Position;
 }
 
-export interface SleepStatement {
+interface SleepStatement {
   readonly kind: 'sleep';
   readonly ms: number;
   readonly at: Position;
 }
 
-export interface PrintStatement {
+interface PrintStatement {
   readonly kind: 'print';
   readonly text: string;
   readonly at: Position;
 }
 
-export interface RepeatStatement {
+interface RepeatStatement {
   readonly kind: 'repeat';
   readonly count: number;
   readonly body: readonly Statement[];

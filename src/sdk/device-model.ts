@@ -16,14 +16,16 @@
 import { ERRNO } from '../abi/errno.js';
 import { PAGE_SIZE } from '../abi/ids.js';
 import { connectXen } from './connect.js';
+import { type BufferedRequests, createIoServer } from './create-io-server.js';
 import { DmOps, type FrameRange } from './dm-ops.js';
 import { type GuestMapping, GuestPhysicalMemory, mapGuestFrames } from './guest-memory.js';
-import { type BufferedRequests, createIoServer, type IoServer } from './io-server.js';
+import type { IoServer } from './io-server.js';
 import { type HypercallFile, type PrivcmdFile, XenDeviceError, type XenDevices } from './xen-devices.js';
 
 /** `pciSbdf(0, 0, 2, 0)` is the address of 00:02.0. */
 export { XEN_DMOP_PCI_SBDF as pciSbdf } from '../abi/xen/dm-op.js';
 export { connectXen } from './connect.js';
+export type { BufferedRequests } from './create-io-server.js';
 export { DirtyBitmap, type DirtyRun } from './dirty-bitmap.js';
 export {
   DmOps,
@@ -36,7 +38,6 @@ export { GuestMapping, GuestPhysicalMemory } from './guest-memory.js';
 export { type AccessSize, IoRequest, type RequestKind } from './io-request.js';
 export {
   type Answer,
-  type BufferedRequests,
   IoServer,
   type RequestHandler,
   type ServeOptions,

@@ -23,15 +23,22 @@ export type AccessSize = 1 | 2 | 4 | 8;
 export type RequestKind = 'port' | 'memory' | 'pci';
 
 /** Repetitions that are honoured in one request; Xen itself stays within a page. */
-export const MAX_REPETITIONS = 65536;
+const MAX_REPETITIONS = 65536;
 
-const ALL_ONES = 0xffff_ffff_ffff_ffffn;
-const MASK: Record<AccessSize, bigint> = { 1: 0xffn, 2: 0xffffn, 4: 0xffff_ffffn, 8: ALL_ONES };
+const ALL_ONES = 0xffff_ffff;
 
-/** Gets the answer of an access; called exactly once. */
-export type Completion = (request: IoRequest, value: bigint) => void;
+/** Gets the answer of an access as two halves, within the access's size; called exactly once. */
+export type Completion = (request: IoRequest, lo: number, hi: number) => void;
 
-/** An access that the guest is waiting for (or a buffered write, which nobody waits for). */
+/** The low half's bits that an access of a size has; the high half counts for 8 bytes only. */
+function lowMask(size: AccessSize): number {
+  return size === 1 ? 0xff : size === 2 ? 0xffff : ALL_ONES;
+}
+
+/**
+ * An access that the guest is waiting for (or a buffered write, which nobody waits for). Data is kept in halves: one
+ * such object is made for every access, and most never need a bigint.
+ */
 export class IoRequest {
   private responded = false;
 
@@ -45,18 +52,20 @@ export class IoRequest {
     readonly sbdf: number,
     /** The vCPU that waits; -1 for a buffered write. */
     readonly vcpu: number,
-    private readonly data: bigint,
+    private readonly dataLo: number,
+    private readonly dataHi: number,
     private readonly completion: Completion,
   ) {}
 
   /** What the guest writes, within `size`; 0 for a read. */
   get value(): bigint {
-    return this.isWrite ? this.data & MASK[this.size] : 0n;
+    if (this.size < 8 || !this.isWrite) return BigInt(this.value32);
+    return join(this.dataLo, this.dataHi);
   }
 
   /** The low 32 bits of `value`, unsigned. */
   get value32(): number {
-    return Number(this.value & 0xffff_ffffn);
+    return this.isWrite ? (this.dataLo & lowMask(this.size)) >>> 0 : 0;
   }
 
   get isBuffered(): boolean {
@@ -74,12 +83,21 @@ export class IoRequest {
   respond(value?: bigint | number): void {
     if (this.responded) return;
     this.responded = true;
-    const answer = value === undefined ? ALL_ONES : typeof value === 'number' ? BigInt(Math.trunc(value)) : value;
-    this.completion(this, answer & MASK[this.size]);
+    let lo = ALL_ONES;
+    let hi = ALL_ONES;
+    if (typeof value === 'number') {
+      const whole = Math.trunc(value);
+      lo = whole >>> 0;
+      hi = Math.floor(whole / 0x1_0000_0000) >>> 0;
+    } else if (value !== undefined) {
+      lo = Number(value & 0xffff_ffffn);
+      hi = Number((value >> 32n) & 0xffff_ffffn);
+    }
+    this.completion(this, (lo & lowMask(this.size)) >>> 0, this.size === 8 ? hi : 0);
   }
 }
 
-/** A request that passed the checks. */
+/** A request that passed the checks. Data is in halves, as in the slot. */
 export interface CheckedRequest {
   readonly kind: RequestKind;
   readonly isRead: boolean;
@@ -88,11 +106,10 @@ export interface CheckedRequest {
   readonly size: AccessSize;
   readonly count: number;
   /** Bytes from one repetition's data to the next; negative when the direction flag is set. */
-  readonly dataStride: bigint;
-  /** Bytes from one repetition's device address to the next; 0 for ports. */
-  readonly addressStride: number;
+  readonly step: number;
   readonly dataIsPtr: boolean;
-  readonly data: bigint;
+  readonly dataLo: number;
+  readonly dataHi: number;
 }
 
 /** Requests that are for the SDK rather than for a device. */
@@ -108,37 +125,40 @@ function join(lo: number, hi: number): bigint {
 
 /** @returns undefined for a request that makes no sense: the caller answers it with all ones and counts it */
 export function checkRequest(raw: RawIoreq): CheckedRequest | Notice | undefined {
-  if (raw.type === IOREQ_TYPE_INVALIDATE) return { notice: 'invalidate' };
-  if (raw.type === IOREQ_TYPE_TIMEOFFSET) {
-    return { notice: 'timeoffset', seconds: BigInt.asIntN(64, join(raw.dataLo, raw.dataHi)) };
-  }
   const { size, count } = raw;
-  if (!isAccessSize(size) || count < 1 || count > MAX_REPETITIONS) return undefined;
-  const step = raw.df ? -size : size;
-  const common = {
-    isRead: raw.isRead,
-    size,
-    count,
-    dataStride: BigInt(step),
-    dataIsPtr: raw.dataIsPtr,
-    data: join(raw.dataLo, raw.dataHi),
-  };
   switch (raw.type) {
+    case IOREQ_TYPE_INVALIDATE:
+      return { notice: 'invalidate' };
+    case IOREQ_TYPE_TIMEOFFSET:
+      return { notice: 'timeoffset', seconds: BigInt.asIntN(64, join(raw.dataLo, raw.dataHi)) };
     case IOREQ_TYPE_PIO:
-      if (size === 8 || raw.addrHi !== 0 || raw.addrLo + size > 0x10000) return undefined;
-      return { ...common, kind: 'port', address: raw.addrLo, sbdf: 0, addressStride: 0 };
+      if (raw.addrHi !== 0 || raw.addrLo + size > 0x10000) return undefined;
+      return checkData(raw, 'port', size, raw.addrLo, 0);
     case IOREQ_TYPE_PCI_CONFIG:
-      if (size === 8 || raw.addrLo + size > 4096) return undefined;
-      return { ...common, kind: 'pci', address: raw.addrLo, sbdf: raw.addrHi, addressStride: 0 };
+      if (raw.addrLo + size > 4096) return undefined;
+      return checkData(raw, 'pci', size, raw.addrLo, raw.addrHi);
     case IOREQ_TYPE_COPY: {
       const address = raw.addrHi * 0x1_0000_0000 + raw.addrLo;
-      const last = address + step * (count - 1);
+      const last = address + (raw.df ? -size : size) * (count - 1);
       if (raw.addrHi >= 1 << 20 || last < 0 || last + size > 2 ** 52) return undefined;
-      return { ...common, kind: 'memory', address, sbdf: 0, addressStride: step };
+      return checkData(raw, 'memory', size, address, 0);
     }
     default:
       return undefined;
   }
+}
+
+function checkData(
+  raw: RawIoreq,
+  kind: RequestKind,
+  size: number,
+  address: number,
+  sbdf: number,
+): CheckedRequest | undefined {
+  const { count, isRead, dataIsPtr, dataLo, dataHi } = raw;
+  if (!isAccessSize(size) || (size === 8 && kind !== 'memory') || count < 1 || count > MAX_REPETITIONS)
+    return undefined;
+  return { kind, isRead, address, sbdf, size, count, step: raw.df ? -size : size, dataIsPtr, dataLo, dataHi };
 }
 
 /** Guest memory by address, for pointer-carrying requests. @returns false where it is not there */
@@ -150,14 +170,18 @@ export interface DataMemory {
 /** Bytes fetched for repetitions may not leave the guest-physical address space. */
 const ADDRESS_LIMIT = 1n << 52n;
 
+/** Data on its way between guest memory and a device; never used across two calls. */
+const item = new DataView(new ArrayBuffer(8));
+
 /**
  * The accesses of one request, handed out one after the other: `next` gives the next one only after the one before it
  * was answered.
  */
 export class AccessSeries {
   private index = 0;
-  private last = 0n;
-  private readonly word = new Uint8Array(8);
+  /** What goes back into the request's data field: the last item read, or the field as it was. */
+  resultLo: number;
+  resultHi: number;
   /** Items whose data lay outside guest memory: reads from it gave all ones, writes to it were dropped. */
   nrUnmapped = 0;
 
@@ -165,63 +189,59 @@ export class AccessSeries {
     private readonly request: CheckedRequest,
     private readonly vcpu: number,
     private readonly memory: DataMemory,
-    private readonly onAnswer: (series: AccessSeries) => void,
-  ) {}
+    private readonly onAnswer: (series: AccessSeries, vcpu: number) => void,
+  ) {
+    this.resultLo = request.dataLo;
+    this.resultHi = request.dataHi;
+  }
 
   get isDone(): boolean {
     return this.index >= this.request.count;
   }
 
-  /** What goes back into the request's data field: the last item read, or the field as it was. */
-  get result(): bigint {
-    return this.request.isRead && !this.request.dataIsPtr ? this.last : this.request.data;
-  }
-
   next(): IoRequest {
     const { request } = this;
-    const address = request.address + this.index * request.addressStride;
-    const data = request.isRead ? 0n : this.fetch();
-    return new IoRequest(
-      request.kind,
-      !request.isRead,
-      address,
-      request.size,
-      request.sbdf,
-      this.vcpu,
-      data,
-      this.completion,
-    );
+    const { kind, isRead, size, sbdf, dataIsPtr } = request;
+    const address = kind === 'memory' ? request.address + this.index * request.step : request.address;
+    let lo = request.dataLo;
+    let hi = request.dataHi;
+    if (dataIsPtr && !isRead) {
+      this.fetch(size);
+      lo = item.getUint32(0, true);
+      hi = item.getUint32(4, true);
+    }
+    return new IoRequest(kind, !isRead, address, size, sbdf, this.vcpu, lo, hi, this.completion);
   }
 
-  private readonly completion: Completion = (_request, value) => {
-    if (this.request.isRead) {
-      this.last = value;
-      if (this.request.dataIsPtr) this.store(value);
+  private readonly completion: Completion = (_request, lo, hi) => {
+    const { isRead, dataIsPtr, size } = this.request;
+    if (isRead && dataIsPtr) {
+      this.store(size, lo, hi);
+    } else if (isRead) {
+      this.resultLo = lo;
+      this.resultHi = hi;
     }
     this.index++;
-    this.onAnswer(this);
+    this.onAnswer(this, this.vcpu);
   };
 
-  private fetch(): bigint {
-    if (!this.request.dataIsPtr) return this.request.data;
-    const { size } = this.request;
-    this.word.fill(0);
+  private fetch(size: AccessSize): void {
     const at = this.pointer();
-    if (at === undefined || !this.memory.read(at, this.word.subarray(0, size))) {
-      this.nrUnmapped++;
-      return ALL_ONES;
-    }
-    return new DataView(this.word.buffer).getBigUint64(0, true);
+    if (at !== undefined && this.memory.read(at, new Uint8Array(item.buffer, 0, size))) return;
+    this.nrUnmapped++;
+    item.setBigUint64(0, 0xffff_ffff_ffff_ffffn);
   }
 
-  private store(value: bigint): void {
-    new DataView(this.word.buffer).setBigUint64(0, value, true);
+  private store(size: AccessSize, lo: number, hi: number): void {
+    item.setUint32(0, lo, true);
+    item.setUint32(4, hi, true);
     const at = this.pointer();
-    if (at === undefined || !this.memory.write(at, this.word.subarray(0, this.request.size))) this.nrUnmapped++;
+    if (at === undefined || !this.memory.write(at, new Uint8Array(item.buffer, 0, size))) this.nrUnmapped++;
   }
 
   private pointer(): bigint | undefined {
-    const at = this.request.data + BigInt(this.index) * this.request.dataStride;
+    const { dataLo, dataHi, step } = this.request;
+    const at = join(dataLo, dataHi) + BigInt(this.index * step);
     return at >= 0n && at < ADDRESS_LIMIT ? at : undefined;
   }
 }

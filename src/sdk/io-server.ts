@@ -9,33 +9,13 @@
  * shared pages are hostile (see ioreq-page and buffered-ring); a request that makes no sense is answered with all ones
  * and counted. One server has one event-channel file of its own.
  */
-import { PAGE_SIZE } from '../abi/ids.js';
-import {
-  HVM_IOREQSRV_BUFIOREQ_ATOMIC,
-  HVM_IOREQSRV_BUFIOREQ_LEGACY,
-  HVM_IOREQSRV_BUFIOREQ_OFF,
-} from '../abi/xen/dm-op.js';
 import { IOREQ_TYPE_COPY, IOREQ_TYPE_PIO, IOREQ_TYPE_TIMEOFFSET } from '../abi/xen/ioreq.js';
-import { XENMEM_resource_ioreq_server } from '../abi/xen/memory.js';
-import { BufferedRing, type BufferedWrite } from './buffered-ring.js';
+import type { BufferedRing, BufferedWrite } from './buffered-ring.js';
 import type { DmOps, RangeKind } from './dm-ops.js';
 import type { GuestPhysicalMemory } from './guest-memory.js';
 import { AccessSeries, checkRequest, IoRequest, type Notice } from './io-request.js';
-import { IOREQ_SIZE, IoreqPage } from './ioreq-page.js';
-import type { EvtchnFile, MappedMemory, PrivcmdFile } from './xen-devices.js';
-
-/** `off`: every access waits; `legacy`: the first ring protocol; `atomic`: the one to use. */
-export type BufferedRequests = 'off' | 'legacy' | 'atomic';
-
-const HANDLE_BUFIOREQ: Record<BufferedRequests, number> = {
-  off: HVM_IOREQSRV_BUFIOREQ_OFF,
-  legacy: HVM_IOREQSRV_BUFIOREQ_LEGACY,
-  atomic: HVM_IOREQSRV_BUFIOREQ_ATOMIC,
-};
-
-/** Frames of the resource. @spec xen:public/memory.h */
-const FRAME_BUFIOREQ = 0;
-const FRAME_IOREQ_FIRST = 1;
+import type { IoreqPage } from './ioreq-page.js';
+import type { EvtchnFile, MappedMemory } from './xen-devices.js';
 
 /** A handler's answer: the value for a read, anything for a write. A promise keeps the vCPU waiting until it settles. */
 export type Answer = bigint | number | undefined;
@@ -78,7 +58,8 @@ export interface ServerHooks {
   onInvalidate?: () => void;
 }
 
-interface Parts {
+/** What a server is made of; it owns all of it but `ops` and `memory`. */
+export interface IoServerParts {
   readonly id: number;
   readonly ops: DmOps;
   readonly evtchn: EvtchnFile;
@@ -94,6 +75,8 @@ const BUFFERED = -1;
 /** The event loop gets a turn at least this often while requests keep coming in `block` mode. */
 const TURN_INTERVAL_MS = 10;
 const DEFAULT_BLOCK_MS = 20;
+
+function nobodyWaits(): void {}
 
 function eventLoopTurn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
@@ -115,7 +98,7 @@ export class IoServer {
   private closed = false;
 
   /** Use `DeviceModel.createIoServer`. */
-  constructor(private readonly parts: Parts) {
+  constructor(private readonly parts: IoServerParts) {
     this.id = parts.id;
   }
 
@@ -346,9 +329,9 @@ export class IoServer {
   }
 
   private takeBuffered(entry: BufferedWrite): void {
-    const data = (BigInt(entry.dataHi) << 32n) | BigInt(entry.dataLo);
+    const { dataLo, dataHi } = entry;
     if (entry.type === IOREQ_TYPE_TIMEOFFSET) {
-      this.hooks.onTimeOffset?.(BigInt.asIntN(64, data));
+      this.hooks.onTimeOffset?.(BigInt.asIntN(64, (BigInt(dataHi) << 32n) | BigInt(dataLo)));
       return;
     }
     const kind = entry.type === IOREQ_TYPE_PIO ? 'port' : 'memory';
@@ -358,7 +341,7 @@ export class IoServer {
       return;
     }
     this.stats.buffered++;
-    this.ready.push(new IoRequest(kind, true, entry.address, entry.size, 0, BUFFERED, data, () => undefined));
+    this.ready.push(new IoRequest(kind, true, entry.address, entry.size, 0, BUFFERED, dataLo, dataHi, nobodyWaits));
   }
 
   private collectSlot(vcpu: number): void {
@@ -367,12 +350,12 @@ export class IoServer {
     const request = checkRequest(raw);
     if (!request) {
       this.stats.malformed++;
-      this.finish(vcpu, 0xffff_ffff_ffff_ffffn);
+      this.finish(vcpu, 0xffff_ffff, 0xffff_ffff);
     } else if ('notice' in request) {
       this.takeNotice(request);
-      this.finish(vcpu, 0n);
+      this.finish(vcpu, 0, 0);
     } else {
-      const series = new AccessSeries(request, vcpu, this.parts.memory, (s) => this.continueSeries(s, vcpu));
+      const series = new AccessSeries(request, vcpu, this.parts.memory, this.continueSeries);
       this.ready.push(series.next());
     }
   }
@@ -386,7 +369,7 @@ export class IoServer {
     this.hooks.onInvalidate?.();
   }
 
-  private continueSeries(series: AccessSeries, vcpu: number): void {
+  private readonly continueSeries = (series: AccessSeries, vcpu: number): void => {
     if (this.closed) return;
     if (!series.isDone) {
       this.ready.push(series.next());
@@ -394,46 +377,15 @@ export class IoServer {
       return;
     }
     this.stats.unmappedData += series.nrUnmapped;
-    this.finish(vcpu, series.result);
-  }
+    this.finish(vcpu, series.resultLo, series.resultHi);
+  };
 
-  private finish(vcpu: number, value: bigint): void {
-    const lo = Number(value & 0xffff_ffffn);
-    if (!this.parts.page.complete(vcpu, lo, Number(value >> 32n))) {
+  private finish(vcpu: number, lo: number, hi: number): void {
+    if (!this.parts.page.complete(vcpu, lo, hi)) {
       this.stats.abandoned++;
       return;
     }
     this.stats.served++;
     this.parts.evtchn.notify(this.ports[vcpu] as number);
-  }
-}
-
-/** Makes a server: the one place that knows the order of calls. @throws XenDeviceError with nothing left behind */
-export function createIoServer(
-  ops: DmOps,
-  privcmd: PrivcmdFile,
-  evtchn: EvtchnFile,
-  memory: GuestPhysicalMemory,
-  bufferedRequests: BufferedRequests,
-  onClose: () => void,
-): IoServer {
-  const nrVcpus = ops.nrVcpus();
-  const id = ops.createIoreqServer(HANDLE_BUFIOREQ[bufferedRequests]);
-  const mappings: MappedMemory[] = [];
-  const map = (frame: number, nrFrames: number): Uint8Array => {
-    const mapping = privcmd.mmapResource(ops.domid, XENMEM_resource_ioreq_server, id, frame, nrFrames);
-    mappings.push(mapping);
-    return mapping.bytes;
-  };
-  try {
-    const nrFrames = Math.ceil((nrVcpus * IOREQ_SIZE) / PAGE_SIZE);
-    const page = new IoreqPage(map(FRAME_IOREQ_FIRST, nrFrames), nrVcpus);
-    const ring = bufferedRequests === 'off' ? undefined : new BufferedRing(map(FRAME_BUFIOREQ, 1));
-    const { bufioreqPort } = ops.getIoreqServerInfo(id);
-    return new IoServer({ id, ops, evtchn, memory, mappings, page, ring, bufioreqPort, onClose });
-  } catch (error) {
-    for (const mapping of mappings) mapping.unmap();
-    ops.destroyIoreqServer(id);
-    throw error;
   }
 }

@@ -12,7 +12,7 @@ import { EXCEPTIONS, type Exception } from './exceptions.js';
 import { answer, key, PROGRAMS, type Program, parseRows, type Row, recorded, sourceOfProgram } from './programs.js';
 
 const CLI = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
-const PROGRAM_LIMIT_MS = 60_000;
+const PROGRAM_LIMIT_MS = 30_000;
 
 describe('recorded answers', () => {
   const all = PROGRAMS.flatMap((program) => recorded(program.name));

@@ -57,6 +57,12 @@ export function compileProgram(
   return run([source, '-o', path, ...libraries.map((library) => `-l${library}`), '-lpthread'], path);
 }
 
+/** Compiles a library to preload. */
+export function compileLibrary(source: string, name: string): CompileResult {
+  const path = join(buildFolder(), name);
+  return run(['-shared', '-fPIC', source, '-o', path], path);
+}
+
 /** Checks a source file without producing anything: for static assertions. */
 export function compileOnly(source: string): CompileResult {
   return run(['-fsyntax-only', source], source);

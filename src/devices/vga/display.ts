@@ -9,7 +9,7 @@ import type { VbeRegisters } from './vbe-registers.js';
 import type { VgaRegisters } from './vga-registers.js';
 
 /** `text`: characters with attributes; `planar`, `packed2`, `packed8`: VGA graphics; `linear`: a VBE mode of 8 bits up. */
-export type ModeKind = 'blank' | 'text' | 'planar' | 'packed2' | 'packed8' | 'linear';
+type ModeKind = 'blank' | 'text' | 'planar' | 'packed2' | 'packed8' | 'linear';
 
 export interface DisplayMode {
   readonly kind: ModeKind;

@@ -21,7 +21,7 @@ const NR_REGISTERS = 11;
 const ID_FIRST = 0xb0c0;
 const ID_LATEST = 0xb0c5;
 
-export const VBE_ENABLED = 0x01;
+const VBE_ENABLED = 0x01;
 const VBE_GETCAPS = 0x02;
 const VBE_8BIT_DAC = 0x20;
 const VBE_NOCLEARMEM = 0x80;

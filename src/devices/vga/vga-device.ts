@@ -7,17 +7,24 @@
  * The guest reaches the framebuffer through its own memory where Xen could move it there; otherwise the accesses arrive
  * at the aperture here.
  */
-import { allOnes, type PciDevice, type PortDevice, type RegisterBlock, type RegisterSize } from '../device.js';
+import {
+  allOnes,
+  type MmioDevice,
+  type PciDevice,
+  type PortDevice,
+  type RegisterBlock,
+  type RegisterSize,
+} from '../device.js';
 import { PciConfigSpace } from '../pci-config.js';
 import { Display, type DisplayMode } from './display.js';
 import type { Picture } from './picture.js';
-import { PlanarMemory } from './planar-memory.js';
+import { LEGACY_WINDOW, LEGACY_WINDOW_SIZE, PlanarMemory } from './planar-memory.js';
 import { VbeRegisters } from './vbe-registers.js';
 import { VgaRegisters } from './vga-registers.js';
 import type { VideoMemory } from './video-memory.js';
 
-export const BAR_FRAMEBUFFER = 0;
-export const BAR_REGISTERS = 2;
+const BAR_FRAMEBUFFER = 0;
+const BAR_REGISTERS = 2;
 const REGISTERS_SIZE = 4096;
 
 const MMIO_VGA_PORTS = 0x400;
@@ -53,11 +60,12 @@ export interface Refresh {
   readonly nrDirtyPages: number;
 }
 
-export class VgaDevice implements PciDevice, PortDevice {
+export class VgaDevice implements PciDevice, PortDevice, MmioDevice {
   readonly ports: PortDevice['ports'];
+  readonly windows: MmioDevice['windows'];
   readonly registers = new VgaRegisters();
   readonly vbe: VbeRegisters;
-  readonly legacyWindow: PlanarMemory;
+  private readonly legacyWindow: PlanarMemory;
   readonly display: Display;
   private readonly config: PciConfigSpace;
   private readonly blocks: Record<number, RegisterBlock>;
@@ -85,6 +93,7 @@ export class VgaDevice implements PciDevice, PortDevice {
     this.config = new PciConfigSpace({ ...identity, ...subsystem, bars }, (bar, at) => this.barMoved(bar, at));
     this.blocks = { [BAR_FRAMEBUFFER]: this.framebufferBlock(), [BAR_REGISTERS]: this.registerBlock() };
     this.ports = this.portBlocks();
+    this.windows = [{ first: LEGACY_WINDOW, length: LEGACY_WINDOW_SIZE, block: this.legacyWindow }];
   }
 
   readConfig(register: number, size: RegisterSize): number {

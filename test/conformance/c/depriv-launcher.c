@@ -7,7 +7,6 @@
  * Which descriptor is which is asked of the device: on a real Xen and here a privcmd file answers DM_OP without buffers
  * (or refuses its domain), and an evtchn file answers an unknown ioctl with ENOSYS.
  */
-#define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -64,6 +64,7 @@ static void kinds_of_memory(void)
     ask("hypervisor address", (void *)0xffff830000000000ul);
 
     xenforeignmemory_handle *fmem = xenforeignmemory_open(NULL, 0);
+    need(fmem != NULL, "xenforeignmemory_open");
     p = xenforeignmemory_map(fmem, A, PROT_READ | PROT_WRITE, 1, &gfn, NULL);
     need(p != NULL, "mapping A");
     *(struct xen_dm_op *)p = on_stack;
@@ -121,6 +122,7 @@ static void no_effect(void)
     mprotect(op, PAGE, PROT_READ);
     row(G, "relocate_memory in a read-only page", dm_op1(fd, B, op, sizeof *op), NONE);
     xenforeignmemory_handle *fmem = xenforeignmemory_open(NULL, 0);
+    need(fmem != NULL, "xenforeignmemory_open");
     xenforeignmemory_map(fmem, B, PROT_READ, 1, &gfn, &err);
     row(G, "...the page is where it was", 0, "err=%d", err);
 }
