@@ -40,6 +40,9 @@ export const PRIVCMD_LIMITS: PrivcmdLimits = { dmOpMaxNrBufs: 16, dmOpBufMaxSize
 /** Where a DM_OP's argument struct is copied to: the call is decoded before anything else can happen. */
 const ARGUMENT = new Uint8Array(privcmd_dm_op.size);
 const ARGUMENT_VIEW = new DataView(ARGUMENT.buffer);
+/** The same for the list of buffers where there is just one, as in most calls. */
+const ONE_BUFFER = new Uint8Array(privcmd_dm_op_buf.size);
+const ONE_BUFFER_VIEW = new DataView(ONE_BUFFER.buffer);
 
 /** "No domain": the restriction's initial value. @spec xen:DOMID_INVALID */
 const UNRESTRICTED = 0x7ff4;
@@ -135,12 +138,17 @@ export class PrivcmdFile implements DeviceFile {
     if (num > this.limits.dmOpMaxNrBufs) {
       throw new XenError('E2BIG', `${num} buffers, at most ${this.limits.dmOpMaxNrBufs} pass privcmd`);
     }
-    const list = this.copyIn(process, privcmd_dm_op.fields.ubufs.get(ARGUMENT_VIEW, 0), num * privcmd_dm_op_buf.size);
-    return this.hypercalls.dmOp(domid, this.auditBuffers(list, num, process));
+    const ubufs = privcmd_dm_op.fields.ubufs.get(ARGUMENT_VIEW, 0);
+    if (num === 1) {
+      this.assertAccess(ubufs, ONE_BUFFER.length);
+      process.memory.copyIn(ubufs, ONE_BUFFER);
+      return this.hypercalls.dmOp(domid, this.auditBuffers(ONE_BUFFER_VIEW, num, process));
+    }
+    const list = this.copyIn(process, ubufs, num * privcmd_dm_op_buf.size);
+    return this.hypercalls.dmOp(domid, this.auditBuffers(new DataView(list.buffer), num, process));
   }
 
-  private auditBuffers(list: Uint8Array, num: number, process: Process): UserBuffer[] {
-    const view = new DataView(list.buffer);
+  private auditBuffers(view: DataView, num: number, process: Process): UserBuffer[] {
     const buffers: UserBuffer[] = [];
     for (let i = 0; i < num; i++) {
       const uptr = address.read(view, i * privcmd_dm_op_buf.size);

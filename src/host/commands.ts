@@ -1,4 +1,5 @@
 /** What can be asked of a running host from outside its clients' devices: by the thread that started it, or the CLI. */
+import type { LatencySummary } from './latency.js';
 import type { CallCounts } from './trace.js';
 
 export interface DomainPlan {
@@ -23,10 +24,13 @@ export interface OpenFileRow {
   readonly device: string;
   /** The domain it is restricted to. */
   readonly restrictedTo?: number;
+  /** The host's own descriptors for it, for whoever measures: its connection, and eventfds that stand for its ports. */
+  readonly connection: number;
+  readonly doorbells: readonly { readonly port: number; readonly fd: number }[];
 }
 
 export interface HostStatus extends CallCounts {
-  readonly requests: { readonly served: number; readonly p50Us: number; readonly p99Us: number };
+  readonly requests: LatencySummary;
   readonly connections: number;
   readonly domains: number;
 }
@@ -44,7 +48,10 @@ export interface CommandMap {
   unpauseDomain: { argument: { domid: number }; result: null };
   destroyDomain: { argument: { domid: number }; result: null };
   /** Plays an I/O script on a vCPU of the domain; what it prints comes back when it is done. */
-  io: { argument: IoScript & { json: boolean }; result: { lines: string[]; failures: number } };
+  io: {
+    argument: IoScript & { json: boolean };
+    result: { lines: string[]; failures: number; requests: LatencySummary };
+  };
   /** Plays an I/O script over and over in the background, until the domain or the host ends. */
   startGuest: { argument: IoScript; result: null };
   openFiles: { argument: null; result: OpenFileRow[] };

@@ -123,11 +123,7 @@ export class HostCore {
     status: (_, done) =>
       done({
         ...this.trace.counts(),
-        requests: {
-          served: this.latencies.served,
-          p50Us: this.latencies.percentile(0.5),
-          p99Us: this.latencies.percentile(0.99),
-        },
+        requests: this.latencies.summary(),
         connections: this.devices.nrConnections,
         domains: this.rows().length,
       }),

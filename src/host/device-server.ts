@@ -122,10 +122,11 @@ export class DeviceServer {
   /** The device files that clients hold open. */
   openFiles(): OpenFileRow[] {
     const rows: OpenFileRow[] = [];
-    for (const { file, peer } of this.connections.values()) {
+    for (const { fd: connection, file, peer } of this.connections.values()) {
       if (!file) continue;
       const { device, restrictedTo } = file.device;
-      rows.push({ pid: peer.pid, device, ...(restrictedTo !== undefined && { restrictedTo }) });
+      const doorbells = [...file.doorbells].map(([port, fd]) => ({ port, fd }));
+      rows.push({ pid: peer.pid, device, connection, doorbells, ...(restrictedTo !== undefined && { restrictedTo }) });
     }
     return rows;
   }
@@ -364,7 +365,7 @@ export class DeviceServer {
     operation?: string,
   ): void {
     if (this.trace.detailed) this.trace.record({ ...this.record(process, what), operation, ret, verdict: 'allowed' });
-    else this.trace.countAllowed(operation ? `${what.call} ${operation}` : what.call);
+    else this.trace.countAllowed(what.call, operation);
     if (!sendReply(process.connection.fd, request, ret, extras)) this.stuck(process);
   }
 

@@ -10,7 +10,7 @@ import { parseScript } from '../io-player/parse.js';
 import { resultObject, resultText } from '../io-player/report.js';
 import { type GuestIo, type InterruptState, type Result, type RunOptions, runScript } from '../io-player/run.js';
 import type { AccessSize, Script } from '../io-player/script.js';
-import type { LatencyHistogram } from './latency.js';
+import { LatencyHistogram, type LatencySummary } from './latency.js';
 import type { Reactor } from './reactor.js';
 
 /** Lines that one `postern io` may print. */
@@ -19,6 +19,8 @@ const MAX_LINES = 100_000;
 export interface Played {
   readonly lines: string[];
   readonly failures: number;
+  /** The requests that a device model served, and how long each took. */
+  readonly requests: LatencySummary;
 }
 
 export class GuestPlayer {
@@ -45,11 +47,12 @@ export class GuestPlayer {
       const line = json ? JSON.stringify(resultObject(result)) : resultText(result);
       if (line !== undefined && lines.length < MAX_LINES) lines.push(line);
     };
-    const guest = this.guestOf(domain, vcpu);
+    const own = new LatencyHistogram();
+    const guest = this.guestOf(domain, vcpu, own);
     void this.activity(async () => {
       try {
         const summary = await runScript(script, guest, this.options(onResult, { aborted: false }));
-        done({ lines, failures: summary.nrFailures });
+        done({ lines, failures: summary.nrFailures, requests: own.summary() });
       } catch (error) {
         fail(error);
       }
@@ -101,7 +104,7 @@ export class GuestPlayer {
     });
   }
 
-  private guestOf(domain: Domain, vcpu: number): GuestIo {
+  private guestOf(domain: Domain, vcpu: number, own?: LatencyHistogram): GuestIo {
     const hvm = domain.hvm;
     if (!hvm) throw new XenError('EINVAL', `domain ${domain.domid} is not HVM: it has no device model`);
     if (vcpu >= domain.nrVcpus) throw new XenError('EINVAL', `domain ${domain.domid} has no vCPU ${vcpu}`);
@@ -115,7 +118,11 @@ export class GuestPlayer {
         let answer: bigint | undefined;
         let resume: ((data: bigint) => void) | undefined;
         dispatcher.start(vcpu, request, ({ data, outcome }) => {
-          if (outcome === 'served') latencies.add((performance.now() - started) * 1000);
+          if (outcome === 'served') {
+            const us = (performance.now() - started) * 1000;
+            latencies.add(us);
+            own?.add(us);
+          }
           answer = data;
           resume?.(data);
         });

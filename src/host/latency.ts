@@ -2,6 +2,12 @@
 const BUCKETS = 1024;
 const GROWTH = Math.log(1.02);
 
+export interface LatencySummary {
+  readonly served: number;
+  readonly p50Us: number;
+  readonly p99Us: number;
+}
+
 export class LatencyHistogram {
   private readonly counts = new Uint32Array(BUCKETS);
   served = 0;
@@ -21,5 +27,9 @@ export class LatencyHistogram {
       if (left <= 0) return Number((0.1 * Math.exp(bucket * GROWTH)).toFixed(1));
     }
     return 0;
+  }
+
+  summary(): LatencySummary {
+    return { served: this.served, p50Us: this.percentile(0.5), p99Us: this.percentile(0.99) };
   }
 }

@@ -22,6 +22,17 @@ export interface FileExtent extends Extent {
 /** A reply being put together. One buffer serves all: replies are sent at once, or not at all. */
 const buffer = allocateNative(MAX_MESSAGE + 0x40000);
 const REPLY = postern_reply.fields;
+const AT = {
+  magic: REPLY.magic.offset,
+  call: REPLY.call.offset,
+  ret: REPLY.ret.offset,
+  flags: REPLY.flags.offset,
+  nrOut: REPLY.nr_out.offset,
+  nrRuns: REPLY.nr_runs.offset,
+  length: REPLY.length.offset,
+  process: REPLY.process.offset,
+  token: REPLY.token.offset,
+} as const;
 
 export interface ReplyExtras {
   readonly runs: readonly FrameRun[];
@@ -45,7 +56,7 @@ export function sendReply(fd: number, request: Request, ret: number, extras: Rep
   let length = request.writeStraight(buffer.bytes, at);
   const scattered = length < 0;
   if (scattered) {
-    at = writeOutputs(request.outputs, at);
+    at = writeOutputs(request, at);
     length = request.outputLength;
     buffer.bytes.set(request.output.subarray(0, length), at);
   }
@@ -56,17 +67,16 @@ export function sendReply(fd: number, request: Request, ret: number, extras: Rep
     at = writeRuns(extras.runs, all, at);
     files = all;
   }
-  REPLY.magic.set(v, 0, POSTERN_MAGIC);
-  REPLY.call.set(v, 0, request.call);
-  REPLY.ret.set(v, 0, ret);
-  REPLY.flags.set(v, 0, scattered ? POSTERN_REPLY_SCATTERED : 0);
-  REPLY.nr_out.set(v, 0, scattered ? request.outputs.length : 0);
-  REPLY.nr_runs.set(v, 0, extras.runs.length);
-  REPLY.length.set(v, 0, length);
-  REPLY.process.set(v, 0, 0);
-  REPLY.reserved.set(v, 0, 0);
-  v.setUint32(REPLY.token.offset, 0, true);
-  v.setUint32(REPLY.token.offset + 4, 0, true);
+  v.setUint32(AT.magic, POSTERN_MAGIC, true);
+  v.setUint32(AT.call, request.call, true);
+  v.setInt32(AT.ret, ret, true);
+  v.setUint16(AT.flags, scattered ? POSTERN_REPLY_SCATTERED : 0, true);
+  v.setUint16(AT.nrOut, scattered ? request.nrOutputs : 0, true);
+  v.setUint32(AT.nrRuns, extras.runs.length, true);
+  v.setUint32(AT.length, length, true);
+  v.setUint32(AT.process, 0, true);
+  v.setUint32(AT.token, 0, true);
+  v.setUint32(AT.token + 4, 0, true);
   return transmit(fd, at, files);
 }
 
@@ -89,10 +99,10 @@ function transmit(fd: number, length: number, files: readonly number[]): boolean
   return sent === length;
 }
 
-function writeOutputs(outputs: readonly Output[], from: number): number {
+function writeOutputs(request: Request, from: number): number {
   let at = from;
-  for (const output of outputs) {
-    postern_out.write(buffer.view, at, output);
+  for (let i = 0; i < request.nrOutputs; i++) {
+    postern_out.write(buffer.view, at, request.outputs[i] as Output);
     at += postern_out.size;
   }
   return at;

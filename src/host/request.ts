@@ -3,6 +3,7 @@
  * call was made: copied once, by the kernel, into a buffer that nobody else can reach. Nothing in it is trusted: every
  * count and length is checked here against what arrived, or the connection is at fault.
  */
+import { address } from '../abi/layout.js';
 import { XenError } from '../boundary/xen-error.js';
 import type { UserMemory } from '../dom0/process.js';
 import {
@@ -20,7 +21,18 @@ export class ProtocolViolation extends Error {
   override readonly name = 'ProtocolViolation';
 }
 
-const REQUEST = postern_request.fields;
+/** Offsets of the header's fields, read one by one: the decoder for any struct costs several times as much. */
+const AT = {
+  magic: postern_request.fields.magic.offset,
+  kind: postern_request.fields.kind.offset,
+  flags: postern_request.fields.flags.offset,
+  process: postern_request.fields.process.offset,
+  call: postern_request.fields.call.offset,
+  token: postern_request.fields.token.offset,
+  arg: postern_request.fields.arg.offset,
+  cmd: postern_request.fields.cmd.offset,
+  nrBlocks: postern_request.fields.nr_blocks.offset,
+} as const;
 const BLOCK_SIZE = postern_block.size;
 const NO_DATA = -1;
 
@@ -48,8 +60,9 @@ export class Request implements UserMemory {
   private readonly dataAt = new Int32Array(POSTERN_MAX_BLOCKS);
   private bytes: Uint8Array;
   private view: DataView;
-  /** What the call has written, in the order it did. */
+  /** What the call has written, in the order it did; the first `nrOutputs` count, the others are there for reuse. */
   readonly outputs: Output[] = [];
+  nrOutputs = 0;
   output = new Uint8Array(256);
   outputLength = 0;
 
@@ -63,17 +76,17 @@ export class Request implements UserMemory {
   parse(length: number): void {
     const v = this.view;
     if (length < postern_request.size) throw new ProtocolViolation(`message of ${length} bytes`);
-    if (REQUEST.magic.get(v, 0) !== POSTERN_MAGIC) throw new ProtocolViolation('message without the magic number');
-    this.kind = REQUEST.kind.get(v, 0);
-    this.flags = REQUEST.flags.get(v, 0);
-    this.process = REQUEST.process.get(v, 0);
-    this.call = REQUEST.call.get(v, 0);
-    this.tokenLow = v.getUint32(REQUEST.token.offset, true);
-    this.tokenHigh = v.getUint32(REQUEST.token.offset + 4, true);
-    this.arg = REQUEST.arg.get(v, 0);
-    this.cmd = REQUEST.cmd.get(v, 0);
-    this.nrBlocks = REQUEST.nr_blocks.get(v, 0);
-    this.outputs.length = 0;
+    if (v.getUint32(AT.magic, true) !== POSTERN_MAGIC) throw new ProtocolViolation('message without the magic number');
+    this.kind = v.getUint16(AT.kind, true);
+    this.flags = v.getUint16(AT.flags, true);
+    this.process = v.getUint32(AT.process, true);
+    this.call = v.getUint32(AT.call, true);
+    this.tokenLow = v.getUint32(AT.token, true);
+    this.tokenHigh = v.getUint32(AT.token + 4, true);
+    this.arg = address.read(v, AT.arg);
+    this.cmd = v.getUint32(AT.cmd, true);
+    this.nrBlocks = v.getUint32(AT.nrBlocks, true);
+    this.nrOutputs = 0;
     this.outputLength = 0;
     if (this.nrBlocks > POSTERN_MAX_BLOCKS) throw new ProtocolViolation(`${this.nrBlocks} blocks in one request`);
     this.parseBlocks(length);
@@ -88,7 +101,7 @@ export class Request implements UserMemory {
       const size = v.getUint32(at + 8, true);
       const flags = v.getUint32(at + 12, true);
       if (size > POSTERN_MAX_DATA) throw new ProtocolViolation(`block of ${size} bytes`);
-      this.addresses[i] = postern_block.fields.address.get(v, at);
+      this.addresses[i] = address.read(v, at);
       this.sizes[i] = size;
       this.blockFlags[i] = flags;
       this.dataAt[i] = NO_DATA;
@@ -153,17 +166,17 @@ export class Request implements UserMemory {
    * @returns the bytes written, or -1 where it has to be said piece by piece
    */
   writeStraight(into: Uint8Array, to: number): number {
-    const { outputs } = this;
     const last = this.nrBlocks - 1;
     let end = 0;
-    for (const { block, offset, length } of outputs) {
+    for (let i = 0; i < this.nrOutputs; i++) {
+      const { block, offset, length } = this.outputs[i] as Output;
       if (block !== last) return -1;
       end = Math.max(end, offset + length);
     }
     if (end === 0) return 0;
     const data = this.dataAt[last] as number;
     if (data !== NO_DATA) copyBytes(this.bytes, data, into, to, end);
-    else if (outputs.length === 1 && outputs[0]?.offset === 0) copyBytes(this.output, 0, into, to, end);
+    else if (this.nrOutputs === 1 && this.outputs[0]?.offset === 0) copyBytes(this.output, 0, into, to, end);
     else return -1;
     return end;
   }
@@ -176,7 +189,8 @@ export class Request implements UserMemory {
   }
 
   private record(block: number, offset: number, from: Uint8Array): void {
-    for (const same of this.outputs) {
+    for (let i = 0; i < this.nrOutputs; i++) {
+      const same = this.outputs[i] as Output;
       if (same.block !== block || same.offset !== offset || same.length !== from.length) continue;
       this.output.set(from, same.from);
       return;
@@ -187,7 +201,16 @@ export class Request implements UserMemory {
       this.output = grown;
     }
     copyBytes(from, 0, this.output, this.outputLength, from.length);
-    this.outputs.push({ block, offset, length: from.length, from: this.outputLength });
+    const output = this.outputs[this.nrOutputs];
+    if (!output) {
+      this.outputs.push({ block, offset, length: from.length, from: this.outputLength });
+    } else {
+      output.block = block;
+      output.offset = offset;
+      output.length = from.length;
+      output.from = this.outputLength;
+    }
+    this.nrOutputs++;
     this.outputLength += from.length;
   }
 }

@@ -42,13 +42,48 @@ class Counters {
   }
 }
 
+/** Counts of calls by name and operation: two look-ups of constant strings a call, none put together. */
+class CallCounters {
+  private readonly counts = new Map<string, Map<string, { count: number }>>();
+  private nrNames = 0;
+
+  add(call: string, operation = ''): void {
+    const counter = this.counts.get(call)?.get(operation);
+    if (counter) counter.count++;
+    else this.addNew(call, operation);
+  }
+
+  private addNew(call: string, operation: string): void {
+    if (this.nrNames >= MAX_NAMES && call !== '(others)') return this.add('(others)');
+    this.nrNames++;
+    let operations = this.counts.get(call);
+    if (!operations) {
+      operations = new Map();
+      this.counts.set(call, operations);
+    }
+    operations.set(operation, { count: 1 });
+  }
+
+  toObject(): Record<string, number> {
+    const rows: [string, number][] = [];
+    for (const [call, operations] of this.counts) {
+      for (const [operation, { count }] of operations) rows.push([nameOf(call, operation), count]);
+    }
+    return Object.fromEntries(rows.sort((a, b) => b[1] - a[1]));
+  }
+}
+
+function nameOf(call: string, operation: string | undefined): string {
+  return operation ? `${call} ${operation}` : call;
+}
+
 export interface CallCounts {
   readonly calls: Record<string, number>;
   readonly refusals: Record<string, number>;
 }
 
 export class Trace {
-  private readonly calls = new Counters();
+  private readonly calls = new CallCounters();
   private readonly refusals = new Counters();
   private readonly fd: number | undefined;
   private lines: string[] = [];
@@ -65,15 +100,14 @@ export class Trace {
   }
 
   /** Counts a call that went through; the cheap path when no trace is written. */
-  countAllowed(call: string): void {
-    this.calls.add(call);
+  countAllowed(call: string, operation?: string): void {
+    this.calls.add(call, operation);
   }
 
   record(record: CallRecord): void {
-    const name = record.operation ? `${record.call} ${record.operation}` : record.call;
-    this.calls.add(name);
+    this.calls.add(record.call, record.operation);
     if (record.verdict === 'refused' || record.verdict === 'violation') {
-      this.refusals.add(`${record.errno ?? 'closed'} ${name}: ${record.reason ?? ''}`);
+      this.refusals.add(`${record.errno ?? 'closed'} ${nameOf(record.call, record.operation)}: ${record.reason ?? ''}`);
     }
     if (this.fd === undefined) return;
     const line = `${JSON.stringify(record)}\n`;

@@ -2,8 +2,6 @@
  *
  * Where a DM_OP's structures may lie: what is not the caller's to read and write is EFAULT, before anything takes effect.
  * Needs domains A (HVM, 2 vCPUs), B (HVM, 1 vCPU) and P (PV).
- *
- * A block either lies wholly in memory of one kind or starts in memory that is refused.
  */
 #include "oracle.h"
 

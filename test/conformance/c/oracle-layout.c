@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * What a toolstack's layout of an HVM domain looks like from outside, and how ioreq gfns move in and out of it.
- * Needs domains A (HVM, 2 vCPUs), B (HVM, 1 vCPU) and P (PV), as the recording's README describes them.
- *
- * Gfns are asked for on B only, and B's servers are never mapped as a resource.
+ * Needs domains A (HVM, 2 vCPUs), B (HVM, 1 vCPU) and P (PV), prepared as ../README.md says.
  */
 #include "oracle.h"
 

@@ -2,8 +2,6 @@
  *
  * privcmd's mapping calls, raw: MMAPBATCH_V2, MMAPBATCH, MMAP and MMAP_RESOURCE with holes, wrong areas and repeats,
  * and what touching an area does. Needs domains A (HVM, 2 vCPUs), B (HVM, 1 vCPU) and P (PV).
- *
- * MMAP is only ever put to areas of privcmd, and resources never past an area's end.
  */
 #include "oracle.h"
 

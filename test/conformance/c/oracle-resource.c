@@ -2,8 +2,6 @@
  *
  * What a device model does beside dm_op: the ioreq pages as a resource, event channels, foreign mappings, and giving
  * its rights up through the libraries. Needs domains A (HVM, 2 vCPUs), B (HVM, 1 vCPU) and P (PV).
- *
- * The mapped server's gfns are never asked for with success: get_ioreq_server_info with gfns comes after the mapping.
  */
 #include "oracle.h"
 

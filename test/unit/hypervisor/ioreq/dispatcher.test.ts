@@ -397,6 +397,29 @@ describe('broadcasts', () => {
     expect(results).toEqual(served(0n));
   });
 
+  test('a device model that answers while others are still being asked', () => {
+    const models = [new FakeDeviceModel(t), new FakeDeviceModel(t)];
+    const { evtchn } = t.hypervisor.dom0;
+    const before = evtchn.onUpcall;
+    evtchn.onUpcall = (port) => {
+      before?.(port);
+      for (const each of models) if (each.request(0).state === STATE_IOREQ_READY) each.answer(0, 0n);
+    };
+    const results: IoResult[] = [];
+    t.hvm.ioreq.dispatcher.invalidateMapcache(0, (result) => results.push(result));
+    expect(results).toEqual(served(0n));
+    expect(models.map((each) => each.notified[0])).toEqual([1, 1]);
+  });
+
+  test('one that does not answer is told apart', () => {
+    const models = [new FakeDeviceModel(t), new FakeDeviceModel(t)];
+    const results: IoResult[] = [];
+    t.hvm.ioreq.dispatcher.invalidateMapcache(0, (result) => results.push(result));
+    models[0]?.setState(0, STATE_IOREQ_NONE);
+    models[1]?.answer(0, 0n);
+    expect(results).toEqual([{ data: 0n, outcome: 'lost', count: 1 }]);
+  });
+
   test('without servers it is done at once', () => {
     const results: IoResult[] = [];
     t.hvm.ioreq.dispatcher.invalidateMapcache(0, (result) => results.push(result));
