@@ -35,6 +35,7 @@ The script language is described in docs/io-player.md.`,
       const { domid, vcpu } = options;
       const result = await askHost(options.host, 'io', { domid, vcpu, script, json: options.json === true });
       for (const line of result.lines) print(line);
+      if (result.error !== undefined) throw new UserError(result.error);
       if (result.failures > 0) process.exitCode = 1;
     });
 }

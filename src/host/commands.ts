@@ -41,6 +41,16 @@ export interface IoScript {
   readonly script: string;
 }
 
+export interface Played {
+  readonly lines: readonly string[];
+  /** Checks that failed. */
+  readonly failures: number;
+  /** The requests that a device model served, and how long each took. */
+  readonly requests: LatencySummary;
+  /** Why it ended early, if it did. */
+  readonly error?: string;
+}
+
 export interface CommandMap {
   createDomain: { argument: DomainPlan; result: { domid: number } };
   listDomains: { argument: null; result: DomainRow[] };
@@ -50,7 +60,7 @@ export interface CommandMap {
   /** Plays an I/O script on a vCPU of the domain; what it prints comes back when it is done. */
   io: {
     argument: IoScript & { json: boolean };
-    result: { lines: string[]; failures: number; requests: LatencySummary };
+    result: Played;
   };
   /** Plays an I/O script over and over in the background, until the domain or the host ends. */
   startGuest: { argument: IoScript; result: null };

@@ -21,7 +21,7 @@ export type FromCore =
   | { readonly kind: 'failed'; readonly message: string }
   | { readonly kind: 'result'; readonly id: number; readonly result?: unknown; readonly error?: string };
 
-async function main(port: MessagePort): Promise<void> {
+function main(port: MessagePort): void {
   const send = (message: FromCore): void => port.postMessage(message);
   let core: HostCore;
   try {
@@ -31,7 +31,7 @@ async function main(port: MessagePort): Promise<void> {
     return;
   }
   send({ kind: 'ready', wakeFd: core.wakeFd });
-  await core.run();
+  core.run();
   core.close();
   port.close();
 }
@@ -46,4 +46,4 @@ function drain(port: MessagePort, core: HostCore, send: (message: FromCore) => v
   }
 }
 
-void main(parentPort as MessagePort);
+main(parentPort as MessagePort);

@@ -60,8 +60,8 @@ export class HostCore {
   }
 
   /** Runs until it is told to stop. */
-  run(): Promise<void> {
-    return this.reactor.run();
+  run(): void {
+    this.reactor.run();
   }
 
   close(): void {
@@ -111,12 +111,9 @@ export class HostCore {
         },
       );
     },
-    io: ({ domid, vcpu, script, json }, done) => {
-      const fail = (error: unknown) => (done as Done)(undefined, refusalOf(error));
-      this.player.play(this.find(domid), vcpu, script, json, done, fail);
-    },
-    startGuest: ({ domid, vcpu, script }, done) => {
-      this.player.loop(this.find(domid), vcpu, script);
+    io: (script, done) => this.player.play(this.find(script.domid), script, done),
+    startGuest: (script, done) => {
+      this.player.loop(this.find(script.domid), script);
       done(null);
     },
     openFiles: (_, done) => done(this.devices.openFiles()),

@@ -41,11 +41,6 @@ export class Reactor {
   private timers: Timer[] = [];
   private stopped = false;
   private readonly waker = checked('eventfd', libc.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  /**
-   * How many activities of this thread can go on by themselves once promises are settled. While there are any, the loop
-   * lets microtasks run; one that waits for an event or a timer is not counted.
-   */
-  runnable = 0;
   /** Runs before the loop goes to sleep. */
   onIdle: () => void = () => {};
 
@@ -96,11 +91,8 @@ export class Reactor {
   }
 
   /** Runs until `stop`. */
-  async run(): Promise<void> {
-    while (!this.stopped) {
-      while (this.runnable > 0) await undefined;
-      this.round(this.timeoutMs());
-    }
+  run(): void {
+    while (!this.stopped) this.round(this.timeoutMs());
   }
 
   private timeoutMs(): number {
