@@ -21,8 +21,8 @@ import { XenError } from '../boundary/xen-error.js';
 import type { PrivcmdFile } from './privcmd.js';
 import type { Process } from './process.js';
 
-/** The most frames one call may name: what a process can send in one piece. Linux itself sets no such bound. */
-const MAX_FRAMES = 1 << 20;
+/** The most frames one call may name, so that none holds the host for long; the library splits longer batches. */
+const MAX_FRAMES = 1 << 14;
 
 /** PRIVCMD_MMAP: runs of frames, adjacent in the area; all or nothing, as far as it got. */
 export function mmap(file: PrivcmdFile, arg: number, process: Process): number {

@@ -104,6 +104,8 @@ export class Transaction implements View {
   /** Nodes more or fewer, by owner. */
   readonly #nodeDelta = new Map<Domain, number>();
   #memory = 0;
+  /** Something was changed, even if it was undone later. */
+  #modified = false;
   #open = true;
 
   constructor(id: number, connection: Connection, store: Store, quotas: Quotas, watches: Watches) {
@@ -224,7 +226,7 @@ export class Transaction implements View {
   /** Makes the changes, or says why not; either way the transaction is over. */
   commit(): XsErrorName | null {
     const error = this.failed !== null ? 'ENOMEM' : (this.#checkConflicts() ?? this.#checkQuotas());
-    if (error === null && this.entries.some((e) => e.written || e.fires !== FIRE_NONE)) this.#apply();
+    if (error === null && this.#modified) this.#apply();
     this.discard();
     return error;
   }
@@ -383,6 +385,7 @@ export class Transaction implements View {
   #changed(entry: TxEntry, fires: number): void {
     entry.fires = Math.max(entry.fires, fires);
     entry.generation = ++this.#store.clock;
+    this.#modified = true;
   }
 
   #charge(bytes: number): void {
@@ -395,7 +398,7 @@ export class Transaction implements View {
   }
 
   #checkConflicts(): XsErrorName | null {
-    if (!this.entries.some((e) => e.written)) return null;
+    if (!this.#modified) return null;
     for (const entry of this.entries) if (this.#conflicts(entry)) return 'EAGAIN';
     return null;
   }

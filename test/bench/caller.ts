@@ -68,7 +68,8 @@ export class BenchCaller implements Process {
     first.set(encode(layout, { ...zeros, ...args } as never), xen_dm_op.fields.u.offset);
     const buffers = [first, ...further].map((bytes) => ({ uptr: this.memory.put(bytes), size: bytes.length }));
     const list = new Uint8Array(buffers.length * privcmd_dm_op_buf.size);
-    for (const [i, buffer] of buffers.entries()) list.set(encode(privcmd_dm_op_buf, buffer), i * privcmd_dm_op_buf.size);
+    for (const [i, buffer] of buffers.entries())
+      list.set(encode(privcmd_dm_op_buf, buffer), i * privcmd_dm_op_buf.size);
     return this.memory.put(encode(privcmd_dm_op, { dom: domid, num: buffers.length, ubufs: this.memory.put(list) }));
   }
 }

@@ -3,7 +3,7 @@
  * processes over the same kind of socket. Both are measured here, taking turns every batch, so that what the machine
  * does meanwhile hits both alike.
  *
- *     dm-op-client OPERATION DOMID ROUNDS BATCH [CPU]     OPERATION: nr_vcpus, set_isa_irq_level, modified_memory, ioctl
+ *     dm-op-client OPERATION DOMID ROUNDS BATCH [CPU]     OPERATION: nr_vcpus, set_isa_irq_level, track_dirty_vram, ioctl
  *
  * Prints one JSON object a round: {"op":[p50,p99],"echo":[p50,p99]}, microseconds. `ioctl` stands for the floor of any
  * real privcmd: it measures an ioctl that the kernel refuses, in place of the DM op.
@@ -37,10 +37,13 @@ static int set_isa_irq_level(unsigned i)
     return xendevicemodel_set_isa_irq_level(dmod, domid, 4, i & 1);
 }
 
-/* Two buffers: the operation's and a list of one extent. */
-static int modified_memory(unsigned i)
+/* Two buffers: the operation's, and one for the bitmap of 64 pages. */
+static int track_dirty_vram(unsigned i)
 {
-    return xendevicemodel_modified_memory(dmod, domid, 0x100 + (i & 63), 1);
+    unsigned long bitmap = 0;
+
+    (void)i;
+    return xendevicemodel_track_dirty_vram(dmod, domid, 0x100, 64, &bitmap);
 }
 
 static int plain_ioctl(unsigned i)
@@ -57,7 +60,7 @@ static const struct operation {
 } operations[] = {
     { "nr_vcpus", nr_vcpus, 16 + 16 + sizeof(struct xen_dm_op), sizeof(struct xen_dm_op), 3 },
     { "set_isa_irq_level", set_isa_irq_level, 16 + 16 + sizeof(struct xen_dm_op), 0, 3 },
-    { "modified_memory", modified_memory, 16 + 32 + sizeof(struct xen_dm_op) + 16, 0, 4 },
+    { "track_dirty_vram", track_dirty_vram, 16 + 32 + sizeof(struct xen_dm_op) + 8, 8, 4 },
     { "ioctl", plain_ioctl, 0, 0, 0 },
 };
 
