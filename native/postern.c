@@ -179,6 +179,25 @@ struct doorbell {
 static pthread_mutex_t tables_lock = PTHREAD_MUTEX_INITIALIZER;
 static ino_t known_files[64];
 static unsigned next_known_file;
+
+/*
+ * What this process opened under a descriptor, for the calls that a socket would answer otherwise than the device. Only a
+ * hint for where to look: a descriptor that came from elsewhere has none, and one that was closed keeps it.
+ */
+enum { OPENED_NOTHING, OPENED_OTHER, OPENED_EVTCHN };
+struct opened {
+    unsigned char device;
+    bool read_only;
+};
+static struct opened opened[4096];
+
+static struct opened *opened_as(int fd)
+{
+    static struct opened beyond;
+
+    return fd >= 0 && (size_t)fd < ARRAY_SIZE(opened) ? &opened[fd] : &beyond;
+}
+
 static struct doorbell *doorbells;
 static size_t nr_doorbells;
 
@@ -298,20 +317,20 @@ static struct area *area_at(uintptr_t address)
     return NULL;
 }
 
-/* Forgets whatever overlaps the range; true where hypercall memory was among it. */
+/* Forgets whatever overlaps the range; true where something of it was shared with the host. */
 static bool forget_areas(uintptr_t start, size_t length)
 {
-    bool hypercall = false;
+    bool shared = false;
 
     pthread_mutex_lock(&tables_lock);
     for (size_t i = 0; i < nr_areas; i++)
         if (areas[i].start < start + length && start < areas[i].start + areas[i].pages * PAGE) {
-            hypercall |= areas[i].hypercall;
+            shared |= areas[i].hypercall || areas[i].used;
             free(areas[i].mapped);
             areas[i--] = areas[--nr_areas];
         }
     pthread_mutex_unlock(&tables_lock);
-    return hypercall;
+    return shared;
 }
 
 static bool add_area(uintptr_t start, size_t pages, int prot, bool hypercall)
@@ -347,7 +366,9 @@ static unsigned area_state(uintptr_t address, uint64_t pages)
         size_t first = (address - area->start) / PAGE;
 
         if (!area->used) {
-            state = first == 0 && pages == area->pages ? POSTERN_AREA_FRESH : POSTERN_AREA_FRESH_PART;
+            state = first != 0             ? POSTERN_AREA_FRESH_INSIDE
+                    : pages == area->pages ? POSTERN_AREA_FRESH
+                                           : POSTERN_AREA_FRESH_PART;
         } else if (pages <= area->pages - first) {
             state = POSTERN_AREA_HOLE;
             for (size_t i = 0; i < pages; i++)
@@ -381,8 +402,10 @@ static int map_runs(uintptr_t address, const struct postern_run *runs, uint32_t 
             error = errno;
             break;
         }
-        if (area->mapped)
+        if (area->mapped) {
+            madvise((void *)at, runs[i].nr_pages * PAGE, MADV_DONTFORK); /* as the driver's own mappings */
             memset(area->mapped + first, 1, runs[i].nr_pages);
+        }
     }
     if (area)
         area->used = true;
@@ -500,7 +523,6 @@ static int receive_answer(struct call *call, struct answer *answer, bool may_car
     struct iovec iov[3 + POSTERN_MAX_BLOCKS * 2] = { { &answer->reply, sizeof answer->reply } };
     struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 1 };
     struct postern_out *out = NULL;
-    int error = 0;
 
     if (may_carry_more) {
         if (receive(process.fd, &msg, MSG_PEEK) < (ssize_t)sizeof answer->reply)
@@ -536,27 +558,22 @@ static int receive_answer(struct call *call, struct answer *answer, bool may_car
         }
         msg.msg_control = control.space;
         msg.msg_controllen = sizeof control.space;
-    } else if (call->request.nr_blocks) {
+    } else if (call->request.nr_blocks &&
+               call->blocks[call->request.nr_blocks - 1].flags & POSTERN_BLOCK_WRITABLE) {
         struct postern_block *last = &call->blocks[call->request.nr_blocks - 1];
 
         iov[msg.msg_iovlen++] = (struct iovec){ (void *)last->address, last->size };
     }
     ssize_t n = receive(process.fd, &msg, 0);
-    if (n < 0 && errno == EFAULT) { /* the call is done, its bytes have nowhere to go; the packet must still leave the queue */
-        error = EFAULT;
-        if (may_carry_more) {
-            msg.msg_iovlen = 1;
-            n = receive(process.fd, &msg, 0);
-        } else {
-            error = EFAULT; /* a failed receive without MSG_PEEK has dropped the packet */
-            n = sizeof answer->reply;
-        }
+    if (n < 0 && errno == EFAULT) { /* unmapped since it was looked at: the call is done, its bytes have nowhere to go */
+        answer->reply.call = call->request.call;
+        return EFAULT;
     }
     if (n < (ssize_t)sizeof answer->reply)
-        error = EIO;
-    else if (may_carry_more)
+        return EIO;
+    if (may_carry_more)
         collect_files(&msg, answer);
-    return error;
+    return 0;
 }
 
 static void no_host(void)
@@ -652,12 +669,31 @@ static bool read_near(const struct window *window, void *into, uint64_t from, si
 #define MADV_POPULATE_WRITE 23
 #endif
 
-/* Would a kernel be able to pin these pages for writing? Linux before 5.14 can't say, and the answer is taken as yes. */
-static bool writable(uint64_t address, uint64_t size)
+static bool populate(uint64_t address, uint64_t size)
 {
     uint64_t start = address & ~(PAGE - 1);
 
-    return size == 0 || madvise((void *)start, address + size - start, MADV_POPULATE_WRITE) == 0 || errno == EINVAL;
+    return madvise((void *)start, address + size - start, MADV_POPULATE_WRITE) == 0;
+}
+
+/* Would a kernel be able to pin these pages for writing? Linux before 5.14 can't say, and it is taken that it would. */
+static bool writable(uint64_t address, uint64_t size)
+{
+    static int can_say = -1;
+    struct area *area;
+
+    if (size == 0)
+        return true;
+    if (can_say < 0)
+        can_say = populate((uint64_t)(uintptr_t)&area, sizeof area);
+    if (can_say && !populate(address, size))
+        return false;
+    if (!nr_areas)
+        return true;
+    pthread_mutex_lock(&tables_lock); /* foreign frames can't be pinned */
+    area = area_at(address) ? area_at(address) : area_at(address + size - 1);
+    pthread_mutex_unlock(&tables_lock);
+    return !area || area->hypercall;
 }
 
 /* ---- the calls ---- */
@@ -679,6 +715,9 @@ static int device_open(const char *device, int flags)
         errno = saved;
         return -1;
     }
+    if ((size_t)fd < ARRAY_SIZE(opened))
+        opened[fd] = (struct opened){ strcmp(device, "evtchn") ? OPENED_OTHER : OPENED_EVTCHN,
+                                      (flags & O_ACCMODE) == O_RDONLY };
     return fd;
 }
 
@@ -905,26 +944,44 @@ static void *mmap_hypercall(int fd, uintptr_t at, size_t pages, int prot)
     return MAP_FAILED;
 }
 
-static bool is_device(int fd, ino_t *file);
+/* An empty file: what nothing has been mapped into yet is SIGBUS to touch, as with the driver. */
+static int empty_file(void)
+{
+    static int fd = -1;
+
+    pthread_mutex_lock(&tables_lock);
+    if (fd < 0 && (fd = memfd_create("postern-unmapped", MFD_CLOEXEC)) >= 0)
+        fd = move_up(fd);
+    pthread_mutex_unlock(&tables_lock);
+    return fd;
+}
 
 /* An mmap of one of our files: reserve the place, and for hypercall memory fill it at once. */
 static void *device_mmap(void *address, size_t length, int prot, int flags, int fd)
 {
-    size_t pages = (length + PAGE - 1) / PAGE;
-    void *at;
     struct call call = { .request = { .kind = POSTERN_MMAP, .arg = 0, .cmd = 0 } };
+    size_t pages = (length + PAGE - 1) / PAGE;
     struct answer answer;
-    int kind;
+    int kind, empty;
+    void *at;
 
     /* cmd 0 asks what an mmap of this file is: 0 an area for foreign frames, 1 hypercall memory */
     kind = finish(transact(fd, &call, &answer, true), &answer.reply);
     if (kind < 0)
         return MAP_FAILED;
-    at = real_mmap(address, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (flags & MAP_FIXED), -1, 0);
+    if (opened_as(fd)->read_only && flags & MAP_SHARED && prot & PROT_WRITE) {
+        errno = EACCES;
+        return MAP_FAILED;
+    }
+    empty = empty_file();
+    if (empty < 0)
+        return MAP_FAILED;
+    at = real_mmap(address, length, prot, MAP_SHARED | MAP_NORESERVE | (flags & MAP_FIXED), empty, 0);
     if (at == MAP_FAILED)
         return at;
     if (kind == 1)
         return mmap_hypercall(fd, (uintptr_t)at, pages, prot);
+    madvise(at, length, MADV_DONTFORK);
     if (!add_area((uintptr_t)at, pages, prot, false)) {
         real_munmap(at, length);
         errno = ENOMEM;
@@ -1026,23 +1083,76 @@ EXPORT int munmap(void *address, size_t length)
 }
 
 /*
- * evtchn reads and writes whole ports; a transfer that isn't a multiple of 4 bytes is cut down. A socket would cut a
- * packet instead, so just those sizes are looked at; everything else goes to the kernel as it is.
+ * Reads and writes go to the kernel as they are, but for what a socket would answer otherwise than the device: only
+ * evtchn can be read and written, in whole ports; a transfer that isn't a multiple of 4 bytes is cut down.
+ * @return 0, or an errno
  */
-EXPORT ssize_t read(int fd, void *buffer, size_t size)
+static int check_transfer(int fd, size_t *size)
 {
+    unsigned char device = opened_as(fd)->device;
     ino_t file;
 
-    if (size & 3 && size < 4096 && is_device(fd, &file) && !(size &= ~3ul))
+    if (device == OPENED_NOTHING || (device == OPENED_EVTCHN && *size && !(*size & 3)) || !is_device(fd, &file))
         return 0;
-    return real_read ? real_read(fd, buffer, size) : syscall(SYS_read, fd, buffer, size);
+    if (device == OPENED_OTHER)
+        return EINVAL;
+    *size &= ~3ul;
+    return 0;
+}
+
+/*
+ * A read of evtchn that a socket would answer otherwise: several ports at once come one packet each, and an event stays
+ * where the buffer is no user memory at all (one that is merely unmapped loses it).
+ */
+static ssize_t read_ports(int fd, char *buffer, size_t size)
+{
+    uint64_t at = (uint64_t)(uintptr_t)buffer;
+    ssize_t n, more;
+    char port[4];
+
+    if (at < 0x10000 || at >= 0x7ffffffff000) {
+        n = recv(fd, port, sizeof port, MSG_PEEK);
+        if (n > 0)
+            errno = EFAULT;
+        return n > 0 ? -1 : n;
+    }
+    n = real_read(fd, buffer, size);
+    while (n > 0 && (size_t)n < size && n < 4096) {
+        more = recv(fd, buffer + n, 4, MSG_DONTWAIT);
+        if (more <= 0)
+            break;
+        n += more;
+    }
+    return n;
+}
+
+EXPORT ssize_t read(int fd, void *buffer, size_t size)
+{
+    size_t whole = size;
+    int error = check_transfer(fd, &whole);
+    ino_t file;
+
+    if (error) {
+        errno = error;
+        return -1;
+    }
+    if (!whole && size)
+        return 0;
+    if (opened_as(fd)->device == OPENED_EVTCHN && (whole != 4 || !buffer) && whole && is_device(fd, &file))
+        return read_ports(fd, buffer, whole);
+    return real_read ? real_read(fd, buffer, whole) : syscall(SYS_read, fd, buffer, whole);
 }
 
 EXPORT ssize_t write(int fd, const void *buffer, size_t size)
 {
-    ino_t file;
+    size_t whole = size;
+    int error = check_transfer(fd, &whole);
 
-    if (size & 3 && size < 4096 && is_device(fd, &file) && !(size &= ~3ul))
-        return 0;
-    return real_write ? real_write(fd, buffer, size) : syscall(SYS_write, fd, buffer, size);
+    if (error) {
+        errno = error;
+        return -1;
+    }
+    if (!whole && opened_as(fd)->device == OPENED_EVTCHN)
+        return 0; /* nothing, where a socket would send an empty packet */
+    return real_write ? real_write(fd, buffer, whole) : syscall(SYS_write, fd, buffer, whole);
 }

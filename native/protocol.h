@@ -21,15 +21,16 @@
 #define POSTERN_OPEN 2u   /* first on a file's connection; block 0: the device's name */
 #define POSTERN_IOCTL 3u  /* cmd and arg as ioctl's; blocks: the user memory it may touch */
 #define POSTERN_MMAP 4u   /* of /dev/xen/hypercall: arg is the address, cmd the number of pages */
-#define POSTERN_MUNMAP 5u /* on the process's own connection; the same arguments */
+#define POSTERN_MUNMAP 5u /* on the process's own connection, of any area; the same arguments */
 
 /* Request flags: what the caller's address space holds where a mapping call wants to map. */
 #define POSTERN_AREA_MASK 7u
 #define POSTERN_AREA_NONE 0u
 #define POSTERN_AREA_FRESH 1u
-#define POSTERN_AREA_FRESH_PART 2u
+#define POSTERN_AREA_FRESH_PART 2u /* at its start, but not the whole of it */
 #define POSTERN_AREA_HOLE 3u
 #define POSTERN_AREA_MAPPED 4u
+#define POSTERN_AREA_FRESH_INSIDE 5u /* not at its start */
 
 struct postern_request {
     uint32_t magic;

@@ -25,6 +25,7 @@ import {
   EFD_CLOEXEC,
   EFD_NONBLOCK,
   EPOLLET,
+  EPOLLHUP,
   EPOLLIN,
   EPOLLOUT,
   errno,
@@ -159,6 +160,7 @@ export class DeviceServer {
     const { address, view, bytes } = this.receiveBuffer;
     const length = libc.recv(connection.fd, address, bytes.length, MSG_DONTWAIT | MSG_TRUNC);
     if (length < 0 && errno() === ERRNO.EAGAIN) return;
+    if (length === 0 && !(events & EPOLLHUP)) return; // an empty packet, which is not the end
     if (length <= 0) return this.drop(connection);
     try {
       if (length > bytes.length) throw new ProtocolViolation(`message of ${length} bytes`);

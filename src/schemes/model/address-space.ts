@@ -1,6 +1,6 @@
 /** One process's page tables: a user half of its own, a kernel half that all share. */
 import { PAGE_SIZE } from '../../abi/ids.js';
-import type { Frame } from './physical-memory.js';
+import type { Frame, PhysicalMemory } from './physical-memory.js';
 import type { ModelPlatform } from './platform.js';
 
 const PAGE = BigInt(PAGE_SIZE);
@@ -20,6 +20,7 @@ export class AddressSpace {
   constructor(
     readonly platform: ModelPlatform,
     private readonly kernel: Map<bigint, Mapping>,
+    private readonly memory: PhysicalMemory,
   ) {}
 
   map(address: bigint, frame: Frame, writable = true): void {
@@ -45,7 +46,10 @@ export class AddressSpace {
   pin(address: bigint): boolean {
     const mapping = this.user.get(address / PAGE);
     if (!mapping?.writable) return false;
-    this.pins.set(address / PAGE, mapping);
+    if (!this.pins.has(address / PAGE)) {
+      this.pins.set(address / PAGE, mapping);
+      mapping.frame.pins++;
+    }
     return true;
   }
 
@@ -54,7 +58,9 @@ export class AddressSpace {
   }
 
   unpinAll(): void {
+    const { pins } = this;
     this.pins = new Map();
+    for (const { frame } of pins.values()) this.memory.unpin(frame);
   }
 
   /** Frames of the user half, for whoever lists a process's memory. */

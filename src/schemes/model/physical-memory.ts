@@ -16,11 +16,14 @@ export interface Frame {
   readonly bytes: Uint8Array;
   /** What the bytes were when it was handed out: a frame of anybody but the attacker has to stay that way. */
   original: Uint8Array | undefined;
+  /** Calls in progress that have it pinned. It is not handed out again before they end. */
+  pins: number;
 }
 
 export class PhysicalMemory {
   readonly frames = new Map<number, Frame>();
   private readonly freed: number[] = [];
+  private readonly waiting = new Set<Frame>();
   private nextPfn: number;
 
   constructor(
@@ -45,10 +48,20 @@ export class PhysicalMemory {
     return this.place(frame.pfn + 1, owner, label);
   }
 
+  /** A pinned frame stays its owner's until it is unpinned. */
   free(frame: Frame): void {
+    if (frame.pins > 0) {
+      this.waiting.add(frame);
+      return;
+    }
     frame.owner = 'free';
     frame.label = `free, was ${frame.label}`;
     this.freed.push(frame.pfn);
+  }
+
+  unpin(frame: Frame): void {
+    frame.pins--;
+    if (frame.pins === 0 && this.waiting.delete(frame)) this.free(frame);
   }
 
   private place(pfn: number, owner: Owner, label: string): Frame {
@@ -56,7 +69,7 @@ export class PhysicalMemory {
     if (owner === 'attacker') bytes.fill(0);
     else fillWithMark(bytes, this.random);
     const original = owner === 'attacker' ? undefined : bytes.slice();
-    const frame: Frame = { pfn, owner, label, bytes, original };
+    const frame: Frame = { pfn, owner, label, bytes, original, pins: 0 };
     this.frames.set(pfn, frame);
     return frame;
   }

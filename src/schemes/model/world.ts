@@ -29,7 +29,7 @@ export type Actor = 'attacker' | 'other' | 'kernel';
 export type Direction = 'read' | 'write';
 
 /** What one call may cost: more is a breach. */
-export const LIMITS = { kernelBytes: 128 * 1024, pagesASlice: 2048, copies: 4096 } as const;
+export const LIMITS = { kernelBytes: 32 * 1024, copies: 2048 } as const;
 
 export class World {
   readonly random: Random;
@@ -82,7 +82,7 @@ export class World {
   }
 
   process(pid: number, owner: Owner): ModelProcess {
-    return new ModelProcess(pid, owner, new AddressSpace(this.platform, this.kernelMap), this.memory);
+    return new ModelProcess(pid, owner, new AddressSpace(this.platform, this.kernelMap, this.memory), this.memory);
   }
 
   /** The kernel takes a frame, one that was freed last if there is any. @returns its address */

@@ -18,7 +18,7 @@ static void faulted(int signal)
 }
 
 /* The signal that touching an address brings, 0 for none. */
-static int touch(volatile unsigned char *at, bool write)
+__attribute__((noinline)) static int touch(volatile unsigned char *at, bool write)
 {
     int signal = sigsetjmp(back, 1);
 
@@ -37,8 +37,8 @@ static unsigned char *area_of(size_t pages, int prot)
 static void parts(void)
 {
     unsigned char *whole = area_of(4, PROT_READ | PROT_WRITE), *pieces = area_of(4, PROT_READ | PROT_WRITE);
-    xen_pfn_t gfns[4] = {10, 11, 12, 13}, swapped[4] = {13, 11, 12, 10}, holes[4] = {10, 0x70000, 12, 0x70001};
-    int errors[4];
+    xen_pfn_t gfns[8] = {10, 11, 12, 13}, swapped[4] = {13, 11, 12, 10}, holes[4] = {10, 0x70000, 12, 0x70001};
+    int errors[8];
 
     check("an area touched before it is mapped", touch(whole, false) == SIGSEGV || touch(whole, false) == SIGBUS, "readable");
     check_errno("a part of a fresh area", map_frames(privcmd, 1, pieces, 2, gfns, errors), EINVAL);

@@ -409,6 +409,7 @@ describe('broadcasts', () => {
     t.hvm.ioreq.dispatcher.invalidateMapcache(0, (result) => results.push(result));
     expect(results).toEqual(served(0n));
     expect(models.map((each) => each.notified[0])).toEqual([1, 1]);
+    expect(models.map((each) => each.request(0).state)).toEqual([STATE_IOREQ_NONE, STATE_IOREQ_NONE]);
   });
 
   test('one that does not answer is told apart', () => {
