@@ -20,8 +20,6 @@ export const DEVICE_SUPPORT = [
   { name: 'gntdev', status: 'partial', note: 'opens and answers the start-up probe; grants are refused' },
 ] as const;
 
-export type DeviceName = (typeof DEVICE_SUPPORT)[number]['name'];
-
 export class Dom0Kernel {
   private readonly owners: PortOwners = new Map();
 

@@ -46,7 +46,7 @@ import {
   POSTERN_VERSION,
 } from './protocol.js';
 import type { Reactor } from './reactor.js';
-import { sendReply, sendWelcome } from './reply.js';
+import { type ReplyExtras, sendReply, sendWelcome } from './reply.js';
 import { ProtocolViolation, Request } from './request.js';
 import { type CallRecord, type Trace, verdictOf } from './trace.js';
 import { acceptUnix, listenUnix, type Peer } from './unix-socket.js';
@@ -244,8 +244,7 @@ export class DeviceServer {
       const isMemory = file.device.device === 'hypercall';
       if (!isMemory && file.device.device !== 'privcmd') throw new XenError('ENODEV', 'device cannot be mapped');
       if (request.cmd === 0) {
-        if (!sendReply(process.connection.fd, request, isMemory ? 1 : 0)) this.stuck(process);
-        return;
+        return this.reply(process, request, isMemory ? 1 : 0);
       }
       if (!isMemory) throw new XenError('EINVAL', 'only /dev/xen/hypercall hands out memory');
       const fd = process.hypercallMemory.map(request.arg, request.cmd);
@@ -260,7 +259,7 @@ export class DeviceServer {
   private munmap(connection: Connection, process: ClientProcess, request: Request): void {
     if (connection.process !== process) throw new ProtocolViolation('munmap on a connection of another process');
     process.hypercallMemory.unmap(request.arg, request.cmd);
-    if (!sendReply(process.connection.fd, request, 0)) this.stuck(process);
+    this.reply(process, request, 0);
   }
 
   private ioctl(connection: Connection, file: OpenFile, process: ClientProcess, request: Request): void {
@@ -363,12 +362,12 @@ export class DeviceServer {
     request: Request,
     ret: number,
     what: CallOf,
-    extras?: Parameters<typeof sendReply>[3],
+    extras?: ReplyExtras,
     operation?: string,
   ): void {
     if (this.trace.detailed) this.trace.record({ ...this.record(process, what), operation, ret, verdict: 'allowed' });
     else this.trace.countAllowed(what.call, operation);
-    if (!sendReply(process.connection.fd, request, ret, extras)) this.stuck(process);
+    this.reply(process, request, ret, extras);
   }
 
   private fail(process: ClientProcess, request: Request, error: unknown, what: CallOf, operation?: string): void {
@@ -381,16 +380,21 @@ export class DeviceServer {
       verdict: verdictOf(error.code),
       reason: error.reason,
     });
-    if (!sendReply(process.connection.fd, request, -error.errno)) this.stuck(process);
+    this.reply(process, request, -error.errno);
   }
 
   private record(process: ClientProcess, what: CallOf): Omit<CallRecord, 'ret' | 'verdict'> {
     return { time: performance.timeOrigin + performance.now(), pid: process.connection.peer.pid, ...what };
   }
 
+  /** Answers, unless the process has gone: its descriptor's number may be somebody else's by now. */
+  private reply(process: ClientProcess, request: Request, ret: number, extras?: ReplyExtras): void {
+    if (this.processes[process.id] !== process) return;
+    if (!sendReply(process.connection.fd, request, ret, extras)) this.stuck(process);
+  }
+
   /** A process that asks without reading the answers has only itself to blame. */
   private stuck(process: ClientProcess): void {
-    if (this.processes[process.id] !== process) return;
     this.note(process.connection, 'violation', `process does not take its answers (${errnoName(errno())})`);
     this.drop(process.connection);
   }

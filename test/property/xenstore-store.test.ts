@@ -103,7 +103,8 @@ class Run {
 
   start(a: Action, key: string): void {
     if (a.slot === 0 || this.open.has(key)) return;
-    (this.clients[a.client] as Client).begin(`t${a.slot}`);
+    const { reply } = this.exchange(a.client, 'TRANSACTION_START', '|', 0);
+    (this.clients[a.client] as Client).name(`t${a.slot}`, reply);
     const [view, base] = [this.model.clone(), this.model.clone()];
     this.open.set(key, { view, base, ops: [], since: [], written: false, fired: new Map() });
   }

@@ -129,9 +129,9 @@ static void other_calls(void)
         check_errno(name_of("evtchn write", places[p].name), write(evtchn, places[p].at, 4), EFAULT);
     check_result("evtchn write after that", write(evtchn, &word, 4), 4);
     for (int p = NULL_POINTER; p <= WRAPS; p++) {
-        privcmd_hypercall_t call = {.op = __HYPERVISOR_memory_op, .arg = {6, (uintptr_t)places[p].at}};
+        privcmd_hypercall_t call = {.op = __HYPERVISOR_memory_op, .arg = {7, (uintptr_t)places[p].at}};
 
-        check_errno(name_of("memory_op argument", places[p].name), ioctl(privcmd, IOCTL_PRIVCMD_HYPERCALL, &call), EFAULT);
+        check_errno(name_of("add_to_physmap argument", places[p].name), ioctl(privcmd, IOCTL_PRIVCMD_HYPERCALL, &call), EFAULT);
     }
     check_errno("a path at NULL", open(places[NULL_POINTER].at, O_RDWR), EFAULT);
     check_errno("a path in an unmapped page", open(unmapped, O_RDWR), EFAULT);

@@ -99,7 +99,13 @@ export class Client {
   }
 
   begin(name: string): void {
-    this.#transactions.set(name, Number.parseInt(this.ask('TRANSACTION_START', '|'), 10));
+    this.name(name, this.ask('TRANSACTION_START', '|'));
+  }
+
+  /** Gives a name to the transaction that a reply to TRANSACTION_START tells of. */
+  name(name: string, reply: string): void {
+    if (!/^\d+\|$/.test(reply)) throw new Error(`no transaction: ${reply}`);
+    this.#transactions.set(name, Number.parseInt(reply, 10));
   }
 
   commit(name: string): string {
