@@ -43,6 +43,7 @@ static void *(*real_mmap)(void *, size_t, int, int, int, off_t);
 static int (*real_munmap)(void *, size_t);
 static ssize_t (*real_read)(int, void *, size_t);
 static ssize_t (*real_write)(int, const void *, size_t);
+static int (*real_close)(int);
 
 static struct sockaddr_un host_address;
 static socklen_t host_address_length; /* 0: not running under a host */
@@ -60,6 +61,7 @@ __attribute__((constructor)) static void start(void)
     real_munmap = (int (*)(void *, size_t))dlsym(RTLD_NEXT, "munmap");
     real_read = (ssize_t (*)(int, void *, size_t))dlsym(RTLD_NEXT, "read");
     real_write = (ssize_t (*)(int, const void *, size_t))dlsym(RTLD_NEXT, "write");
+    real_close = (int (*)(int))dlsym(RTLD_NEXT, "close");
     own_pid = getpid();
     if (path && strlen(path) < sizeof(host_address.sun_path)) {
         host_address.sun_family = AF_UNIX;
@@ -118,15 +120,35 @@ static ssize_t receive(int fd, struct msghdr *msg, int flags)
     return n;
 }
 
-/* The library's own descriptors stay out of the low numbers, which programs count on getting. */
+/*
+ * The library's own descriptors stay out of the low numbers, which programs count on getting, and are not the program's
+ * to close: one that closes all it does not know would have the library use whatever gets the number next.
+ */
+static bool own_descriptors[4096];
+
+static bool is_own(int fd)
+{
+    return fd >= 0 && (size_t)fd < ARRAY_SIZE(own_descriptors) && own_descriptors[fd];
+}
+
 static int move_up(int fd)
 {
     int high = fcntl(fd, F_DUPFD_CLOEXEC, 700);
 
     if (high < 0)
-        return fd;
-    close(fd);
+        high = fd;
+    else
+        close(fd);
+    if ((size_t)high < ARRAY_SIZE(own_descriptors))
+        own_descriptors[high] = true;
     return high;
+}
+
+static void close_own(int fd)
+{
+    if (is_own(fd))
+        own_descriptors[fd] = false;
+    close(fd);
 }
 
 /* Called with process.lock held. */
@@ -162,7 +184,7 @@ fail:
 static void leave_host(void)
 {
     if (process.fd >= 0)
-        close(process.fd);
+        close_own(process.fd);
     process.fd = -1;
 }
 
@@ -259,7 +281,7 @@ static void drop_doorbell(ino_t file, uint32_t port)
     pthread_mutex_lock(&tables_lock);
     for (size_t i = 0; i < nr_doorbells; i++)
         if (doorbells[i].file == file && doorbells[i].port == port) {
-            close(doorbells[i].eventfd);
+            close_own(doorbells[i].eventfd);
             doorbells[i--] = doorbells[--nr_doorbells];
         }
     pthread_mutex_unlock(&tables_lock);
@@ -272,7 +294,7 @@ static void sweep_doorbells(void)
 
     for (size_t i = 0; i < nr_doorbells; i++)
         if (fstat(doorbells[i].fd, &st) < 0 || st.st_ino != doorbells[i].file) {
-            close(doorbells[i].eventfd);
+            close_own(doorbells[i].eventfd);
             doorbells[i--] = doorbells[--nr_doorbells];
         }
 }
@@ -289,7 +311,7 @@ static void add_doorbell(int fd, ino_t file, uint32_t port, int eventfd)
         doorbells = grown;
         doorbells[nr_doorbells++] = (struct doorbell){ file, port, eventfd, fd };
     } else {
-        close(eventfd);
+        close_own(eventfd);
     }
     pthread_mutex_unlock(&tables_lock);
 }
@@ -992,15 +1014,25 @@ static void *device_mmap(void *address, size_t length, int prot, int flags, int 
 
 /* ---- what the program calls ---- */
 
-static const char *device_name(const char *path)
+/*
+ * The device that a path names, or NULL; what is not memory is left for the kernel to refuse.
+ * @param copy the path, as far as it matters
+ */
+static const char *device_name(const char *path, char (*copy)[64])
 {
     static const char *const prefixes[] = { "/dev/xen/", "/proc/xen/" };
+    struct iovec local = { *copy, sizeof *copy - 1 }, remote = { (void *)path, sizeof *copy - 1 };
+    ssize_t n;
 
-    if (!host_address_length || !path)
+    if (!host_address_length)
         return NULL;
+    n = process_vm_readv(own_pid, &local, 1, &remote, 1, 0);
+    if (n <= 0 || ((size_t)n < local.iov_len && !memchr(*copy, 0, (size_t)n)))
+        return NULL;
+    (*copy)[n] = 0;
     for (size_t i = 0; i < ARRAY_SIZE(prefixes); i++)
-        if (!strncmp(path, prefixes[i], strlen(prefixes[i])))
-            return path + strlen(prefixes[i]);
+        if (!strncmp(*copy, prefixes[i], strlen(prefixes[i])))
+            return *copy + strlen(prefixes[i]);
     return NULL;
 }
 
@@ -1011,7 +1043,8 @@ static bool is_device(int fd, ino_t *file)
 
 EXPORT int open(const char *path, int flags, ...)
 {
-    const char *device = device_name(path);
+    char copy[64];
+    const char *device = device_name(path, &copy);
     mode_t mode = 0;
 
     if (device)
@@ -1052,6 +1085,39 @@ EXPORT int ioctl(int fd, unsigned long cmd, ...)
     if ((type == 'P' || type == 'E' || type == 'G') && is_device(fd, &file))
         return device_ioctl(fd, file, cmd, (uint64_t)(uintptr_t)arg);
     return real_ioctl ? real_ioctl(fd, cmd, arg) : (int)syscall(SYS_ioctl, fd, cmd, arg);
+}
+
+EXPORT int close(int fd)
+{
+    if (is_own(fd)) {
+        errno = EBADF;
+        return -1;
+    }
+    return real_close ? real_close(fd) : (int)syscall(SYS_close, fd);
+}
+
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+
+EXPORT int close_range(unsigned int first, unsigned int last, int flags)
+{
+    for (unsigned int own = 0; own < ARRAY_SIZE(own_descriptors); own++) {
+        if (!own_descriptors[own] || own < first || own > last)
+            continue;
+        if (own > first && syscall(SYS_close_range, first, own - 1, flags) < 0)
+            return -1;
+        first = own + 1;
+    }
+    return first > last ? 0 : (int)syscall(SYS_close_range, first, last, flags);
+}
+
+EXPORT void closefrom(int low)
+{
+    if (close_range(low < 0 ? 0 : (unsigned int)low, ~0u, 0) == 0 || errno != ENOSYS)
+        return;
+    for (long fd = low < 0 ? 0 : low; fd < sysconf(_SC_OPEN_MAX); fd++)
+        close((int)fd);
 }
 
 EXPORT void *mmap(void *address, size_t length, int prot, int flags, int fd, off_t offset)

@@ -271,12 +271,12 @@ export class DeviceServer {
         request.arg,
         this.caller.of(connection.peer.pid, process.hypercallMemory, request),
       );
-      if (typeof result === 'number') return this.finishIoctl(file, process, request, result, what);
+      if (typeof result === 'number') return this.finishIoctl(connection, file, process, request, result, what);
       operation = result;
       this.slice.start();
       const ret = operation.run(this.slice);
       if (ret === PREEMPTED) return this.preempt(connection, file, process, operation, what);
-      this.finishIoctl(file, process, request, ret, what, operation.name);
+      this.finishIoctl(connection, file, process, request, ret, what, operation.name);
     } catch (error) {
       this.fail(process, request, error, what, operation?.name);
     }
@@ -306,7 +306,7 @@ export class DeviceServer {
         const ret = operation.run(this.slice);
         if (ret === PREEMPTED) return false;
         this.caller.mapping = EMPTY_MAPPING;
-        this.finishIoctl(file, process, request, ret, what, operation.name);
+        this.finishIoctl(connection, file, process, request, ret, what, operation.name);
       } catch (error) {
         this.fail(process, request, error, what, operation.name);
       }
@@ -320,6 +320,7 @@ export class DeviceServer {
   }
 
   private finishIoctl(
+    connection: Connection,
     file: OpenFile,
     process: ClientProcess,
     request: Request,
@@ -328,13 +329,13 @@ export class DeviceServer {
     operation?: string,
   ): void {
     const { runs } = this.caller.mapping;
-    const doorbell = what.call.startsWith('BIND_') ? this.ringable(file, ret) : undefined;
+    const doorbell = what.call.startsWith('BIND_') ? this.ringable(connection, file, ret) : undefined;
     this.finish(process, request, ret, what, { runs, files: doorbell === undefined ? [] : [doorbell] }, operation);
     if (what.call === 'UNBIND') this.forgetDoorbells(file);
   }
 
   /** An eventfd that stands for EVTCHN_NOTIFY of one port: one write that wakes this thread, no message. */
-  private ringable(file: OpenFile, port: number): number | undefined {
+  private ringable(connection: Connection, file: OpenFile, port: number): number | undefined {
     const { device } = file;
     if (!(device instanceof EvtchnFile)) return undefined;
     const bell = libc.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -342,10 +343,16 @@ export class DeviceServer {
     file.doorbells.set(port, bell);
     // Edge-triggered: every write wakes, and nobody needs to read it.
     this.reactor.add(bell, EPOLLIN | EPOLLET, () => {
-      this.trace.countAllowed('NOTIFY');
+      this.countRing(connection.peer.pid);
       device.notify(port);
     });
     return bell;
+  }
+
+  private countRing(pid: number): void {
+    if (!this.trace.detailed) return this.trace.countAllowed('NOTIFY');
+    const time = performance.timeOrigin + performance.now();
+    this.trace.record({ time, pid, device: 'evtchn', call: 'NOTIFY', ret: 0, verdict: 'allowed' });
   }
 
   private forgetDoorbells(file: OpenFile): void {

@@ -135,6 +135,10 @@ static void other_calls(void)
     }
     check_errno("a path at NULL", open(places[NULL_POINTER].at, O_RDWR), EFAULT);
     check_errno("a path in an unmapped page", open(unmapped, O_RDWR), EFAULT);
+    memcpy(edge - 5, "/dev/", 5); /* and then what is not memory */
+    check_errno("a path that runs into an unmapped page", open(edge - 5, O_RDWR), EFAULT);
+    strcpy(edge - 10, "/dev/null");
+    check("a path that ends where memory does", open(edge - 10, O_RDWR) >= 0, "errno %d", errno);
     check_errno("a path in the kernel half", open(KERNEL, O_RDWR), EFAULT);
     check("mmap of more than there is", mmap(NULL, (size_t)1 << 50, PROT_READ, MAP_SHARED, hypercall, 0) == MAP_FAILED,
           "succeeded");
