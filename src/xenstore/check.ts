@@ -55,6 +55,10 @@ export function checkStore(server: XenstoreServer): string[] {
 }
 
 function compare(domain: Domain, counted: Account, problems: string[]): void {
+  let listed = 0;
+  for (let node = domain.firstOwned; node !== null; node = node.nextOwned) if (node.perms.owner === domain) listed++;
+  if (listed !== counted.nodes)
+    problems.push(`domain ${domain.domid}: ${listed} nodes listed, ${counted.nodes} counted`);
   for (const key of ['nodes', 'watches', 'transactions', 'memory'] as const) {
     if (domain[key] !== counted[key]) {
       problems.push(`domain ${domain.domid}: ${domain[key]} ${key} accounted, ${counted[key]} counted`);

@@ -106,6 +106,7 @@ export class Connection implements Actor {
   /** Bytes from the client. They are the caller's again when this returns. */
   receive(chunk: Uint8Array): void {
     if (!this.#open) return;
+    this.server.enter();
     if (this.#inboxSize === 0) {
       const used = this.#process(chunk, chunk.length);
       if (this.#open && used < chunk.length) this.#keep(chunk, used);
@@ -113,7 +114,7 @@ export class Connection implements Actor {
       this.#keep(chunk, 0);
       this.#processInbox();
     }
-    this.server.settleWork();
+    this.server.leave();
   }
 
   /** What to send. Valid until the next call. */
@@ -124,22 +125,27 @@ export class Connection implements Actor {
   /** The client has taken the first `count` bytes of the output. */
   sent(count: number): void {
     if (count === 0 || !this.#open) return;
+    this.server.enter();
     this.out.consume(count);
     if (!this.privileged) this.domain.memory -= count;
-    if (this.out.size === 0) this.#notified = false;
+    if (this.out.size === 0) {
+      this.#notified = false;
+      if (!this.privileged) this.server.expiring.delete(this);
+    }
     if (this.#inboxSize >= XS_HEADER_SIZE) this.server.schedule(this);
-    this.server.settleWork();
+    this.server.leave();
   }
 
   /** The client has gone. Everything it had goes with it. */
   close(): void {
     if (!this.#open) return;
     this.#open = false;
+    this.server.enter();
     this.server.disconnected(this);
     this.reset();
     this.#inbox = new Uint8Array(0);
     this.#inboxSize = 0;
-    this.server.settleWork();
+    this.server.leave();
   }
 
   /** Ends the connection from this side. */
@@ -258,6 +264,7 @@ export class Connection implements Actor {
     if (!this.privileged) {
       this.domain.memory += XS_HEADER_SIZE + total;
       this.out.mark(total, cause, this.server.eventExpiry());
+      this.server.expiring.add(this);
     } else if (cause !== null) {
       this.out.mark(total, cause, 0);
     }

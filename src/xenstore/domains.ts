@@ -6,6 +6,7 @@
  */
 import { DOMID_FIRST_RESERVED } from '../abi/xen/xs-wire.js';
 import type { Connection } from './connection.js';
+import type { Node } from './node.js';
 import type { Limits, SoftLimits } from './quotas.js';
 
 export class Domain {
@@ -26,6 +27,8 @@ export class Domain {
   limits: Limits | null = null;
   softLimits: SoftLimits | null = null;
   nodes = 0;
+  /** The list of its live nodes. */
+  firstOwned: Node | null = null;
   watches = 0;
   transactions = 0;
   outstanding = 0;
@@ -36,6 +39,26 @@ export class Domain {
     this.domid = domid;
     this.serial = serial;
     this.privileged = privileged;
+  }
+
+  /** A node is this domain's from now on, at this price. */
+  own(node: Node, memory: number): void {
+    this.nodes++;
+    this.memory += memory;
+    node.previousOwned = null;
+    node.nextOwned = this.firstOwned;
+    if (this.firstOwned !== null) this.firstOwned.previousOwned = node;
+    this.firstOwned = node;
+  }
+
+  /** A node is no longer this domain's. */
+  disown(node: Node, memory: number): void {
+    this.nodes--;
+    this.memory -= memory;
+    if (node.previousOwned === null) this.firstOwned = node.nextOwned;
+    else node.previousOwned.nextOwned = node.nextOwned;
+    if (node.nextOwned !== null) node.nextOwned.previousOwned = node.previousOwned;
+    node.nextOwned = node.previousOwned = null;
   }
 }
 

@@ -64,6 +64,9 @@ export class Node implements Entry {
   lastChild: Node | null = null;
   nextSibling: Node | null = null;
   previousSibling: Node | null = null;
+  /** Neighbours in the list of the owner's live nodes. */
+  nextOwned: Node | null = null;
+  previousOwned: Node | null = null;
 
   constructor(
     hash: number,

@@ -121,11 +121,9 @@ export class OutputQueue {
     return dropped;
   }
 
-  /** When the next event goes stale, or null. */
+  /** When the next event goes stale, or null. All wait equally long, so that is the first. */
   nextExpiry(): number | null {
-    let next: number | null = null;
-    for (const { expires } of this.#marks) if (expires !== 0 && (next === null || expires < next)) next = expires;
-    return next;
+    return this.#marks.find((mark) => mark.expires !== 0 && mark.start >= this.#taken)?.expires ?? null;
   }
 
   /** Drops everything. */

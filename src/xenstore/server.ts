@@ -108,6 +108,8 @@ export class XenstoreServer {
   readonly turns: Turns;
   readonly request: Request;
   readonly connections = new Set<Connection>();
+  /** Connections with events that go stale. */
+  readonly expiring = new Set<Connection>();
   /** Requests served, by type. */
   readonly requests: number[] = new Array<number>(XS_TYPE_COUNT).fill(0);
   /** Errors replied, by `TYPE ERROR`. */
@@ -117,7 +119,7 @@ export class XenstoreServer {
   readonly #internal: Actor;
   readonly #runnable = new Set<Connection>();
   readonly #blocked = new Set<Connection>();
-  #working = false;
+  #depth = 0;
   #nextConnection = 1;
 
   constructor(host: XenstoreHost, options: XenstoreOptions) {
@@ -152,6 +154,14 @@ export class XenstoreServer {
   introduce(domid: number, gfn: number, port: number): XsErrorName | null {
     const domain = this.domains.refer(domid);
     if (domain === null) return 'EINVAL';
+    this.enter();
+    const error = this.#introduce(domain, gfn, port);
+    this.leave();
+    return error;
+  }
+
+  #introduce(domain: Domain, gfn: number, port: number): XsErrorName | null {
+    const { domid } = domain;
     const error = this.host.introduce?.(domid, gfn, port) ?? null;
     if (error !== null) return error;
     if (domain.introduced) {
@@ -168,16 +178,18 @@ export class XenstoreServer {
   domainShutdown(domid: number): void {
     const domain = this.domains.get(domid);
     if (domain === null || !domain.introduced || domain.shutdown) return;
+    this.enter();
     domain.shutdown = true;
     this.fireSpecial('@releaseDomain', domain);
-    this.settleWork();
+    this.leave();
   }
 
   /** The hypervisor says that a domain is no more. */
   domainGone(domid: number): void {
     const domain = this.domains.get(domid);
+    this.enter();
     if (domain !== null && domain !== this.domains.control) this.endDomain(domain);
-    this.settleWork();
+    this.leave();
   }
 
   /** RELEASE, or the domain's end: nothing of this incarnation stays. */
@@ -185,10 +197,9 @@ export class XenstoreServer {
     const { introduced } = domain;
     const { control } = this.domains;
     domain.connection?.giveUp('released');
+    const { root } = this.store;
+    if (root.perms.owner === domain) this.store.replacePerms(root, this.pool.without(root.perms, domain, control));
     this.store.removeOwnedBy(domain, this.#internal);
-    if (this.store.root.perms.owner === domain) {
-      this.store.replacePerms(this.store.root, this.pool.without(this.store.root.perms, domain, control));
-    }
     for (const name of ['@introduceDomain', '@releaseDomain'] as const) {
       this.watches.special[name] = this.pool.without(this.watches.special[name], domain, control);
     }
@@ -205,17 +216,18 @@ export class XenstoreServer {
       if (at !== null && (next === null || at < next)) next = at;
     };
     if (this.#blocked.size > 0) earlier(this.host.now() + BLOCKED_POLL_MS);
-    for (const connection of this.connections) if (!connection.privileged) earlier(connection.out.nextExpiry());
+    for (const connection of this.expiring) earlier(connection.out.nextExpiry());
     return next;
   }
 
   /** Does what is due: turns lapse, stale events are dropped, blocked clients are looked at again. */
   tick(): void {
     const now = this.host.now();
+    this.enter();
     this.turns.tick();
-    for (const connection of this.connections) if (!connection.privileged) connection.dropExpired(now);
+    for (const connection of this.expiring) connection.dropExpired(now);
     for (const connection of this.#blocked) this.schedule(connection);
-    this.settleWork();
+    this.leave();
   }
 
   /** Problems of the store's innards, in words. Empty unless we have a bug. */
@@ -247,23 +259,24 @@ export class XenstoreServer {
     }
   }
 
-  /** Lets connections go on that could not, and clears up a little. Runs at the end of every call from outside. */
-  settleWork(): void {
-    if (this.#working) return;
-    this.#working = true;
-    for (const connection of this.#runnable) {
-      this.#runnable.delete(connection);
-      this.#blocked.delete(connection);
-      connection.resume();
-    }
-    if (this.store.snapshots.count === 0 && this.store.snapshots.pending > 0) this.store.collect(COLLECT_PER_BATCH);
-    this.#working = false;
+  /**
+   * Brackets every call from outside. With the last `leave`, connections that had to wait go on: never in the middle of
+   * another one's request.
+   */
+  enter(): void {
+    this.#depth++;
+  }
+
+  leave(): void {
+    if (this.#depth === 1) this.#settle();
+    this.#depth--;
   }
 
   disconnected(connection: Connection): void {
     this.connections.delete(connection);
     this.#runnable.delete(connection);
     this.#blocked.delete(connection);
+    this.expiring.delete(connection);
     this.turns.forget(connection);
     if (connection.domain.connection === connection) connection.domain.connection = null;
   }
@@ -297,6 +310,15 @@ export class XenstoreServer {
       transactionId: getU32(bytes, at + 8),
       payload: bytes.subarray(at + XS_HEADER_SIZE),
     });
+  }
+
+  #settle(): void {
+    for (const connection of this.#runnable) {
+      this.#runnable.delete(connection);
+      this.#blocked.delete(connection);
+      connection.resume();
+    }
+    if (this.store.snapshots.count === 0 && this.store.snapshots.pending > 0) this.store.collect(COLLECT_PER_BATCH);
   }
 
   #create(path: string): void {

@@ -44,8 +44,7 @@ export class Store implements View {
     this.#watches = watches;
     this.root = new Node(rootHash, arena.store(ROOT, 0, 1), 1, null, 0, 0, perms, this.clock);
     this.table.add(this.root);
-    perms.owner.nodes++;
-    perms.owner.memory += nodeMemory(this.root);
+    perms.owner.own(this.root, nodeMemory(this.root));
   }
 
   find(hash: number, bytes: Uint8Array, start: number, length: number, _depends: number): Node | null {
@@ -132,14 +131,14 @@ export class Store implements View {
     for (let child = node.firstChild; child !== null; child = child.nextSibling) if (child.death === LIVE) yield child;
   }
 
-  /** Removes everything that a domain owns. */
+  /** Removes everything that a domain owns, and what is below; not the root. At a cost that depends only on that. */
   removeOwnedBy(domain: Domain, who: Actor): void {
-    let node: Node | null = this.root;
-    while (domain.nodes > 0 && node !== null) {
-      const owned: boolean = node.perms.owner === domain && node !== this.root;
-      const next: Node | null = (owned ? null : liveFrom(node.firstChild)) ?? this.#following(node);
-      if (owned) this.remove(who, node);
-      node = next;
+    for (let node = domain.firstOwned; node !== null; node = domain.firstOwned) {
+      let top = node;
+      for (let above = node.parent; above?.parent != null; above = above.parent) {
+        if (above.perms.owner === domain) top = above;
+      }
+      this.remove(who, top);
     }
   }
 
@@ -169,8 +168,7 @@ export class Store implements View {
     const nameBytes = pathLength - nameStart(parent) + 1;
     parent.childBytes += nameBytes;
     parent.perms.owner.memory += nameBytes;
-    perms.owner.nodes++;
-    perms.owner.memory += nodeMemory(node);
+    perms.owner.own(node, nodeMemory(node));
     this.table.add(node);
     this.#watches.attach(node);
     return node;
@@ -184,8 +182,7 @@ export class Store implements View {
     const nameBytes = node.pathLength - nameStart(parent) + 1;
     parent.childBytes -= nameBytes;
     parent.perms.owner.memory -= nameBytes;
-    node.perms.owner.nodes--;
-    node.perms.owner.memory -= nodeMemory(node);
+    node.perms.owner.disown(node, nodeMemory(node));
     this.#watches.detach(node);
     if (this.#pruned(node)) this.#keep(node);
   }
@@ -200,17 +197,14 @@ export class Store implements View {
 
   replacePerms(node: Node, perms: Perms): void {
     const kept = this.#startVersion(node);
-    const memory = nodeMemory(node);
-    node.perms.owner.nodes--;
-    node.perms.owner.memory -= memory;
+    node.perms.owner.disown(node, nodeMemory(node));
     // The version owns the value's bytes now: the node goes on with a copy.
     if (kept && node.valueLength > 0) {
       const chunk = this.arena.chunk(node.valueRef);
       node.valueRef = this.arena.store(chunk, this.arena.offset(node.valueRef), node.valueLength);
     }
     node.perms = perms;
-    perms.owner.nodes++;
-    perms.owner.memory += nodeMemory(node);
+    perms.owner.own(node, nodeMemory(node));
   }
 
   // ---- private
@@ -273,15 +267,6 @@ export class Store implements View {
     this.arena.free(node.pathRef, node.pathLength);
     this.arena.free(node.valueRef, node.valueLength);
     node.death = RECLAIMED;
-  }
-
-  /** The live node after `node` and all below it, in the order of a walk. */
-  #following(node: Node): Node | null {
-    for (let n: Node | null = node; n !== null; n = n.parent) {
-      const next = liveFrom(n.nextSibling);
-      if (next !== null) return next;
-    }
-    return null;
   }
 }
 

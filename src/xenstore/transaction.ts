@@ -99,10 +99,11 @@ export class Transaction implements View {
   readonly #quotas: Quotas;
   readonly #watches: Watches;
   readonly #snapshot: number;
-  readonly #byHash = new Map<number, TxEntry>();
+  /** Made when needed: many transactions are started, few grow. */
+  #byHash: Map<number, TxEntry> | null = null;
   readonly #created: TxEntry[] = [];
   /** Nodes more or fewer, by owner. */
-  readonly #nodeDelta = new Map<Domain, number>();
+  #nodeDelta: Map<Domain, number> | null = null;
   #memory = 0;
   /** Something was changed, even if it was undone later. */
   #modified = false;
@@ -143,7 +144,7 @@ export class Transaction implements View {
     const above = nearestAbove(this, path, EXISTENCE) as TxEntry | null;
     if (above === null) return this.failed;
     const perms = this.#store.pool.inherited(above.perms, who);
-    const pending = this.#nodeDelta.get(perms.owner) ?? 0;
+    const pending = this.#nodeDelta?.get(perms.owner) ?? 0;
     const error = checkCreate(this.#quotas, who, path, above, perms, length, pending);
     if (error !== null) return error;
     let parent = above;
@@ -266,7 +267,7 @@ export class Transaction implements View {
   // ---- private
 
   #lookup(hash: number, bytes: Uint8Array, start: number, length: number): TxEntry | null {
-    for (let e = this.#byHash.get(hash) ?? null; e !== null; e = e.chain) {
+    for (let e = this.#byHash?.get(hash) ?? null; e !== null; e = e.chain) {
       if (e.pathLength === length && this.#store.arena.equals(e.pathRef, bytes, start, length)) return e;
     }
     return null;
@@ -295,6 +296,7 @@ export class Transaction implements View {
       entry.generation = generationOf(base);
       entry.childBytes = base.childGeneration <= this.#snapshot ? base.childBytes : this.#baseChildBytes(base);
     }
+    this.#byHash ??= new Map();
     entry.chain = this.#byHash.get(hash) ?? null;
     this.#byHash.set(hash, entry);
     this.entries.push(entry);
@@ -394,6 +396,7 @@ export class Transaction implements View {
   }
 
   #count(owner: Domain, nodes: number): void {
+    this.#nodeDelta ??= new Map();
     this.#nodeDelta.set(owner, (this.#nodeDelta.get(owner) ?? 0) + nodes);
   }
 
@@ -427,7 +430,7 @@ export class Transaction implements View {
       const error = added > 0 ? checkNodeSize(this.#quotas, who, size) : null;
       if (error !== null) return error;
     }
-    const delta = this.#nodeDelta.get(who.domain) ?? 0;
+    const delta = this.#nodeDelta?.get(who.domain) ?? 0;
     return delta > 0 ? checkNodeCount(this.#quotas, who, delta) : null;
   }
 

@@ -53,7 +53,9 @@ export class Model {
   run(domid: number, op: string, path: string, argument: string): string {
     this.changes = [];
     this.fired = [];
-    const need = { READ, DIRECTORY: READ, GET_PERMS: READ, WRITE, MKDIR: WRITE, RM: WRITE, SET_PERMS: WRITE | OWNER }[op] as number;
+    const need = { READ, DIRECTORY: READ, GET_PERMS: READ, WRITE, MKDIR: WRITE, RM: WRITE, SET_PERMS: WRITE | OWNER }[
+      op
+    ] as number;
     const node = this.nodes.get(path);
     if (node === undefined) return this.#missing(domid, op, path, argument, need);
     if ((rights(domid, node.perms) & need) !== need) return 'EACCES';

@@ -34,12 +34,36 @@ interface OpenTransaction {
   readonly fired: Map<string, Fired>;
 }
 
-const OPS = ['READ', 'WRITE', 'WRITE', 'WRITE', 'MKDIR', 'RM', 'RM', 'DIRECTORY', 'DIRECTORY', 'GET_PERMS', 'SET_PERMS'];
+const OPS = [
+  'READ',
+  'WRITE',
+  'WRITE',
+  'WRITE',
+  'MKDIR',
+  'RM',
+  'RM',
+  'DIRECTORY',
+  'DIRECTORY',
+  'GET_PERMS',
+  'SET_PERMS',
+];
 
 const action: fc.Arbitrary<Action> = fc.record({
   // Mostly one of the local tools: their transactions get furthest.
   client: fc.constantFrom(0, 0, 0, 1, 1, 2, 3),
-  op: fc.constantFrom(...OPS, ...OPS, 'start', 'start', 'start', 'commit', 'commit', 'abort', 'WATCH', 'WATCH', 'UNWATCH'),
+  op: fc.constantFrom(
+    ...OPS,
+    ...OPS,
+    'start',
+    'start',
+    'start',
+    'commit',
+    'commit',
+    'abort',
+    'WATCH',
+    'WATCH',
+    'UNWATCH',
+  ),
   slot: fc.constantFrom(0, 1, 1, 1, 2),
   path: fc.array(fc.constantFrom(...NAMES), { maxLength: 3 }).map((names) => `/${names.join('/')}`),
   perms: fc.constantFrom(...PERMS),
@@ -84,7 +108,11 @@ class Run {
   }
 
   argument(a: Action): string {
-    return a.op === 'WRITE' ? `value ${this.#serial++}`.repeat(1 + (this.#serial % 3)) : a.op === 'SET_PERMS' ? a.perms : '';
+    return a.op === 'WRITE'
+      ? `value ${this.#serial++}`.repeat(1 + (this.#serial % 3))
+      : a.op === 'SET_PERMS'
+        ? a.perms
+        : '';
   }
 
   direct(a: Action): void {
@@ -154,7 +182,9 @@ class Run {
     }
     this.tell(changes, null);
     const lasting = [...tx.fired.values()].filter(({ path }) => before.nodes.has(path) || this.model.nodes.has(path));
-    const expected = lasting.map((fired) => this.matches({ ...fired, before: before.nodes.get(fired.path)?.perms ?? null }, before));
+    const expected = lasting.map((fired) =>
+      this.matches({ ...fired, before: before.nodes.get(fired.path)?.perms ?? null }, before),
+    );
     this.clients.forEach((_, i) => {
       expect([...(events[i] as string[])].sort()).toEqual(expected.flatMap((m) => m[i] as string[]).sort());
     });
@@ -219,9 +249,11 @@ function isBelow(path: string, top: string): boolean {
 
 /** Whether a change by others could matter to an operation of a transaction. Generous; what it excludes never may. */
 function inConflict({ op, path }: Recorded, change: Change): boolean {
-  if (change.path === path) return !(change.kind === 'value' && (op === 'GET_PERMS' || op === 'DIRECTORY' || op === 'MKDIR'));
+  if (change.path === path)
+    return !(change.kind === 'value' && (op === 'GET_PERMS' || op === 'DIRECTORY' || op === 'MKDIR'));
   if (op === 'RM') return isBelow(change.path, path) || (isBelow(path, change.path) && change.kind !== 'value');
-  if (op === 'DIRECTORY' && parentOf(change.path) === path) return change.kind === 'created' || change.kind === 'removed';
+  if (op === 'DIRECTORY' && parentOf(change.path) === path)
+    return change.kind === 'created' || change.kind === 'removed';
   return isBelow(path, change.path) && change.kind !== 'value';
 }
 

@@ -9,8 +9,32 @@ const SECRET = 'the-secret-value';
 
 const text = fc.oneof(
   fc.constantFrom(
-    ...['/|', '/local/domain/1|', '/local/domain/2/secret|', 'data|', 'data/a/b|', '/local/domain/1/x|', '@releaseDomain|'],
-    ...['T|', 'F|', '|', '0|', '1|', '2|', '65535|', '-1|', 'tok|', 'n1|', 'r2|', 'b1|', 'n0|', 'x'.repeat(3000), 'x'.repeat(250)],
+    ...[
+      '/|',
+      '/local/domain/1|',
+      '/local/domain/2/secret|',
+      'data|',
+      'data/a/b|',
+      '/local/domain/1/x|',
+      '@releaseDomain|',
+    ],
+    ...[
+      'T|',
+      'F|',
+      '|',
+      '0|',
+      '1|',
+      '2|',
+      '65535|',
+      '-1|',
+      'tok|',
+      'n1|',
+      'r2|',
+      'b1|',
+      'n0|',
+      'x'.repeat(3000),
+      'x'.repeat(250),
+    ],
     ...['quota|', 'set|', 'nodes|', 'check|', 'help|', '4294967296|', '999999999999999999999|'],
   ),
   fc.string({ unit: 'binary-ascii', maxLength: 20 }),
@@ -30,12 +54,25 @@ const message = fc
   });
 
 const event = fc.oneof(
-  { weight: 12, arbitrary: fc.record({ what: fc.constant('send' as const), client: fc.nat(3), message, split: fc.nat(40) }) },
+  {
+    weight: 12,
+    arbitrary: fc.record({ what: fc.constant('send' as const), client: fc.nat(3), message, split: fc.nat(40) }),
+  },
   { weight: 3, arbitrary: fc.record({ what: fc.constant('take' as const), client: fc.nat(3), count: fc.nat(200) }) },
-  { weight: 1, arbitrary: fc.record({ what: fc.constant('garbage' as const), client: fc.nat(3), data: fc.uint8Array({ maxLength: 64 }) }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      what: fc.constant('garbage' as const),
+      client: fc.nat(3),
+      data: fc.uint8Array({ maxLength: 64 }),
+    }),
+  },
   { weight: 1, arbitrary: fc.record({ what: fc.constant('leave' as const), client: fc.nat(3) }) },
   { weight: 1, arbitrary: fc.record({ what: fc.constant('time' as const), ms: fc.constantFrom(1, 15, 25_000) }) },
-  { weight: 1, arbitrary: fc.record({ what: fc.constant('domain' as const), domid: fc.constantFrom(1, 2), gone: fc.boolean() }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({ what: fc.constant('domain' as const), domid: fc.constantFrom(1, 2), gone: fc.boolean() }),
+  },
 );
 
 /** Client 0 and 1 are domain 1's and 2's rings; 2 is a socket restricted to domain 1; 3 a second socket of it. */
@@ -128,10 +165,26 @@ it('no reply and no event carries what its receiver may not read', () => {
 });
 
 it('a stream cut anywhere gives the same answers', () => {
-  const requests = ['READ /|', 'WRITE /t/a|value', 'READ /t/a|', 'DIRECTORY /t|', 'WATCH /t|tok|', 'WRITE /t/b|x', 'READ /none|'];
+  const requests = [
+    'READ /|',
+    'WRITE /t/a|value',
+    'READ /t/a|',
+    'DIRECTORY /t|',
+    'WATCH /t|tok|',
+    'WRITE /t/b|x',
+    'READ /none|',
+  ];
   const stream = requests.map((r) => {
     const [type, payload] = r.split(' ') as [string, string];
-    return encode(new Map([['READ', 2], ['WRITE', 11], ['DIRECTORY', 1], ['WATCH', 4]]).get(type) as number, bytes(payload));
+    return encode(
+      new Map([
+        ['READ', 2],
+        ['WRITE', 11],
+        ['DIRECTORY', 1],
+        ['WATCH', 4],
+      ]).get(type) as number,
+      bytes(payload),
+    );
   });
   const whole = Uint8Array.from(stream.flatMap((m) => [...m]));
   const answer = (cuts: readonly number[]): Uint8Array => {

@@ -147,7 +147,10 @@ it('XSA-324: an event that would be too long is not sent, and counted', () => {
   const { w, tool } = worldOf(1);
   const client = w.client(0);
   const deep = `/t/${'x'.repeat(1000)}`;
-  expect(client.all('WATCH', `/t|${'t'.repeat(4085)}|`)).toEqual(['WATCH OK|', expect.stringContaining('WATCH_EVENT /t|')]);
+  expect(client.all('WATCH', `/t|${'t'.repeat(4085)}|`)).toEqual([
+    'WATCH OK|',
+    expect.stringContaining('WATCH_EVENT /t|'),
+  ]);
   tool.ask('WRITE', `${deep}|v`);
   expect(client.events()).toEqual([]);
   expect(w.server.quotas.denials.get('event-size')).toBe(1);
@@ -344,17 +347,27 @@ it('XSA-419: nodes go with their owner, wherever they are', () => {
   expect(w.server.check()).toEqual([]);
 });
 
+it('XSA-419: also the root, which stays', () => {
+  const { w, tool } = worldOf(1);
+  expect(tool.ask('SET_PERMS', '/|n1|r2|')).toBe('OK|');
+  tool.ask('MKDIR', '/inherits|');
+  w.server.domainGone(1);
+  expect(tool.ask('GET_PERMS', '/|')).toBe('n0|r2|');
+  expect(tool.ask('DIRECTORY', '/|')).toBe('tool|local|');
+  expect(w.server.check()).toEqual([]);
+});
+
 it('XSA-420: a length that is negative or too large ends the connection, and only that', () => {
   for (const length of [0xffffffff, 0x80000000, 4097, 65536]) {
     const { w, tool, guests } = worldOf(1);
     for (const client of [...guests, w.client(0)]) {
       client.ask('WATCH', '/|tok|');
       client.begin('t');
-      const message = encode(TYPES['READ'] as number, bytes('/|'));
+      const message = encode(TYPES.READ as number, bytes('/|'));
       new DataView(message.buffer).setUint32(12, length, true);
       client.connection.receive(message);
       expect(client.closed).toBe('protocol');
-      client.connection.receive(encode(TYPES['READ'] as number, bytes('/|')));
+      client.connection.receive(encode(TYPES.READ as number, bytes('/|')));
     }
     expect(tool.ask('READ', '/|')).toBe('');
     expect(w.server.quotas.denials.get('protocol')).toBe(2);
@@ -366,7 +379,8 @@ it('XSA-481: /local/domain/ is a bad path, no more', () => {
   const { tool, guests } = worldOf(1);
   for (const client of [tool, ...guests]) {
     for (const path of ['/local/domain/', '/local/domain/1/', '/local/domain//x']) {
-      for (const type of ['READ', 'MKDIR', 'DIRECTORY', 'RM', 'GET_PERMS']) expect(client.ask(type, `${path}|`)).toBe('EINVAL');
+      for (const type of ['READ', 'MKDIR', 'DIRECTORY', 'RM', 'GET_PERMS'])
+        expect(client.ask(type, `${path}|`)).toBe('EINVAL');
       expect(client.ask('WATCH', `${path}|tok|`)).toBe('EINVAL');
     }
   }

@@ -1,7 +1,7 @@
 // The recorded behaviour of C xenstored on real Xen, step by step.
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { Client, show, World } from './harness.js';
+import { type Client, show, World } from './harness.js';
 
 interface Step {
   readonly line: string;
@@ -9,10 +9,10 @@ interface Step {
   readonly tx: string;
   readonly type: string;
   readonly payload: string;
-  readonly expected: readonly string[];
+  expected: string[];
 }
 
-function unescape(text: string): string {
+function unescaped(text: string): string {
   return text
     .replace(/%(\d+)/g, (_, n: string) => 'p'.repeat(Number(n)))
     .replace(/\\x([0-9a-f]{2})/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
@@ -30,11 +30,11 @@ function parse(text: string): Map<string, Step[]> {
       scenarios.set(scenario, steps);
     } else if (step !== null) {
       const [line, client, tx, type, payload] = step as unknown as [string, string, string, string, string];
-      steps.push({ line, client, tx, type, payload: unescape(payload), expected: [] });
+      steps.push({ line, client, tx, type, payload: unescaped(payload), expected: [] });
     } else if (block.startsWith('  !')) {
-      (last as { expected: string[] }).expected = [];
+      (last as Step).expected = [];
     } else {
-      (last as { expected: string[] }).expected.push(unescape(block.trim()));
+      (last as Step).expected.push(unescaped(block.trim()));
     }
   }
   return scenarios;

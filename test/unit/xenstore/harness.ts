@@ -1,10 +1,16 @@
 /**
  * A server with clients to type requests at: payloads are strings with one character a byte, `|` for nul.
  */
-import { type ConnectOptions, XenstoreServer, type XenstoreHost, type XenstoreOptions } from '../../../dist/xenstore/server.js';
+
 import type { CloseReason, Connection } from '../../../dist/xenstore/connection.js';
-import type { Denial } from '../../../dist/xenstore/quotas.js';
 import { typeName } from '../../../dist/xenstore/operations/index.js';
+import type { Denial } from '../../../dist/xenstore/quotas.js';
+import {
+  type ConnectOptions,
+  type XenstoreHost,
+  type XenstoreOptions,
+  XenstoreServer,
+} from '../../../dist/xenstore/server.js';
 
 export const TYPES: Readonly<Record<string, number>> = Object.fromEntries(
   Array.from({ length: 27 }, (_, type) => [typeName(type), type]),

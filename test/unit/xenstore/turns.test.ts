@@ -76,6 +76,19 @@ describe('a turn', () => {
     expect(w.tool.ask('READ', '/t/x|')).toBe('other');
   });
 
+  it('may end in the middle of another client’s request, whose reply is not touched', () => {
+    const { w, a, b } = setUp();
+    lose(w, a);
+    a.ask('WATCH', '/noise|tok|');
+    a.begin('t');
+    b.send('WRITE', '/t/x|2');
+    for (let i = 0; a.closed === null && i < 10_000; i++) {
+      expect(w.tool.all('WRITE', `/noise/${i}/${'x'.repeat(1500)}|`)).toEqual(['WRITE OK|']);
+    }
+    expect(a.closed).toBe('output-limit');
+    expect(b.take()).toMatchObject([{ type: 'WRITE', requestId: 42, payload: 'OK|' }]);
+  });
+
   it('of a guest makes other guests wait, never a privileged client', () => {
     const w = new World();
     const [one, two] = [w.guest(1), w.guest(2)];
