@@ -24,8 +24,10 @@ export interface PageErrorRun {
   readonly errno: number;
 }
 
-/** What mapping a list of frames came to. */
+/** What mapping a list of frames came to. Whose frames they are stays findable until `release`, even after its end. */
 export interface Mapping {
   readonly runs: readonly FrameRun[];
   readonly errors: readonly PageErrorRun[];
+  /** To be called once, when nobody has the pages mapped any more. Can be kept without the rest. */
+  readonly release: () => void;
 }

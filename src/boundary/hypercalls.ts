@@ -25,11 +25,11 @@ export interface Hypercalls {
   dmOp(domid: number, buffers: readonly GuestBuffer[]): Operation;
   /** Any hypercall, with addresses of the caller's memory as arguments. */
   hypercall(op: number, args: readonly bigint[], memory: GuestMemory): Operation;
-  /** Frames of another domain for mapping. @throws XenError ESRCH */
+  /** Frames of another domain for mapping, the caller's to release. @throws XenError ESRCH */
   foreignFrames(domid: number, gfns: readonly bigint[]): Mapping;
   /** XENMEM_acquire_resource's size query, in frames. */
   resourceSize(domid: number, type: number, id: number): number;
-  /** XENMEM_acquire_resource, all frames or none. */
+  /** XENMEM_acquire_resource, all frames or none, the caller's to release. */
   resourceFrames(domid: number, type: number, id: number, frame: bigint, nrFrames: number): Mapping;
   readonly events: EventChannelCalls;
 }

@@ -70,8 +70,9 @@ export class EvtchnFile implements DeviceFile {
         return this.adopt(() => this.events.bindInterdomain(bind.remote_domain & 0xffff, bind.remote_port));
       }
       case IOCTL_EVTCHN_BIND_UNBOUND_PORT: {
+        // A port that waits for somebody is open to whatever else that domain does: not for a restricted file.
+        if (this.restrictedTo !== undefined) throw new XenError('EACCES', 'file is restricted: no unbound ports');
         const bind = copyIn(process, arg, ioctl_evtchn_bind_unbound_port);
-        this.assertDomain(bind.remote_domain);
         return this.adopt(() => this.events.allocUnbound(bind.remote_domain & 0xffff));
       }
       case IOCTL_EVTCHN_UNBIND:

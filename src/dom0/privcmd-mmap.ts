@@ -59,7 +59,8 @@ function readEntries(file: PrivcmdFile, process: Process, from: number, num: num
 /** PRIVCMD_MMAPBATCH: errors come back in the frame numbers' own top nibble. */
 export function mmapBatchV1(file: PrivcmdFile, arg: number, process: Process): number {
   const call = decode(privcmd_mmapbatch, file.copyIn(process, arg, privcmd_mmapbatch.size));
-  file.assertAccess(call.arr, Math.max(call.num, 0) * u64.size);
+  // The count is signed and the size is not: a negative count is more than any user space.
+  file.assertAccess(call.arr, Number(BigInt.asUintN(64, BigInt(call.num) * BigInt(u64.size))));
   const { mapping, gfns } = mapBatch(file, process, call);
   if (mapping.errors.length > 0) {
     const marked = new BigUint64Array(gfns);
@@ -115,7 +116,7 @@ function batchFrames(file: PrivcmdFile, domid: number, gfns: readonly bigint[]):
     return file.calls.foreignFrames(domid, gfns);
   } catch (error) {
     if (!(error instanceof XenError)) throw error;
-    return { runs: [], errors: [{ page: 0, nrPages: gfns.length, errno: error.errno }] };
+    return { runs: [], errors: [{ page: 0, nrPages: gfns.length, errno: error.errno }], release() {} };
   }
 }
 

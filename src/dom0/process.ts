@@ -21,8 +21,10 @@ export type AreaState =
   | 'none'
   /** an mmap of privcmd nothing was mapped into yet, asked for as a whole */
   | 'fresh'
-  /** the same, but only a part of it was asked for */
+  /** the same, but only a part from its start was asked for */
   | 'fresh-part'
+  /** the same, but from elsewhere than its start */
+  | 'fresh-inside'
   /** unmapped pages of an area that was mapped before */
   | 'hole'
   /** pages that are mapped already */
@@ -30,7 +32,10 @@ export type AreaState =
 
 export interface AddressSpace {
   area(address: number, nrPages: number): AreaState;
-  /** Maps frames over an area's pages, with the protection the area was mmapped with. */
+  /**
+   * Maps frames over an area's pages, with the protection the area was mmapped with, once the call succeeds. Takes the
+   * mapping over: it is released when the process has unmapped it, or at once where this or the call fails.
+   */
   mapFrames(address: number, mapping: Mapping): void;
 }
 

@@ -42,8 +42,9 @@ export class HostCore {
     this.trace = new Trace(options.tracePath);
     this.reactor.onIdle = () => this.trace.flush();
     this.kernel = new Dom0Kernel(this.hypervisor.callsOfDom0());
-    this.hypervisor.dom0.evtchn.onUpcall = (port) => this.kernel.upcall(port);
-    this.hypervisor.claimDomExc();
+    const { evtchn } = this.hypervisor.dom0;
+    const domExc = this.hypervisor.claimDomExc();
+    evtchn.onUpcall = (port) => (port === domExc ? this.tellXenstore(port) : this.kernel.upcall(port));
     this.devices = new DeviceServer(this.reactor, this.kernel, this.trace, options.socketPath);
     this.xenstore = new XenstoreServer(
       { now: () => performance.now(), domainExists: (domid) => this.hypervisor.domains.find(domid) !== undefined },
@@ -51,7 +52,18 @@ export class HostCore {
     );
     this.xenstoreSocket = new XenstoreSocket(this.reactor, this.xenstore, options.xenstorePath);
     this.player = new GuestPlayer(this.reactor, this.latencies);
+    evtchn.unmask(domExc);
     for (const plan of options.domains) this.createNow(plan);
+  }
+
+  /** VIRQ_DOM_EXC: some domain has shut down or is gone. XenStore looks which, as xenstored does. */
+  private tellXenstore(port: number): void {
+    this.hypervisor.dom0.evtchn.clearPending(port);
+    for (const { domid } of [...this.xenstore.domains]) {
+      const domain = this.hypervisor.domains.find(domid);
+      if (!domain || domain.isDying) this.xenstore.domainGone(domid);
+      else if (domain.isShutDown) this.xenstore.domainShutdown(domid);
+    }
   }
 
   /** Other threads write here to have `onWake` run. */
@@ -105,10 +117,7 @@ export class HostCore {
       const domain = this.find(domid);
       this.inSlices(
         (slice) => domain.kill(slice),
-        () => {
-          this.xenstore.domainGone(domid);
-          done(null);
-        },
+        () => done(null),
       );
     },
     io: (script, done) => this.player.play(this.find(script.domid), script, done),

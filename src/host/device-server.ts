@@ -1,7 +1,7 @@
 /**
  * The host's side of the connection protocol: it stands for dom0's kernel towards client processes.
  *
- *   connection ──HELLO──▶ a process (answers go here)          ──EOF──▶ its hypercall memory is dropped
+ *   connection ──HELLO──▶ a process (answers go here)          ──EOF──▶ its memory and mappings are dropped
  *              ──OPEN───▶ an open file of a device (calls come here) ──EOF──▶ released
  *              ──else───▶ closed
  *
@@ -16,7 +16,7 @@ import type { DeviceFile } from '../dom0/device-file.js';
 import { EvtchnFile } from '../dom0/evtchn.js';
 import type { Dom0Kernel } from '../dom0/kernel.js';
 import { callDomidAt, callName } from './call-names.js';
-import { Caller, EMPTY_MAPPING } from './caller.js';
+import { Caller } from './caller.js';
 import type { OpenFileRow } from './commands.js';
 import { HypercallMemory } from './hypercall-memory.js';
 import {
@@ -28,6 +28,7 @@ import {
   EPOLLHUP,
   EPOLLIN,
   EPOLLOUT,
+  EPOLLRDHUP,
   errno,
   libc,
   MSG_DONTWAIT,
@@ -35,6 +36,7 @@ import {
   MSG_TRUNC,
   SOCK_SEQPACKET,
 } from './libc.js';
+import { ProcessMappings } from './process-mappings.js';
 import {
   MAX_MESSAGE,
   POSTERN_HELLO,
@@ -51,6 +53,8 @@ import { ProtocolViolation, Request } from './request.js';
 import { type CallRecord, type Trace, verdictOf } from './trace.js';
 import { acceptUnix, listenUnix, type Peer } from './unix-socket.js';
 
+/** A connection's events: a peer that only stops sending has ended it, too. */
+const LISTEN = EPOLLIN | EPOLLRDHUP;
 const MAX_CONNECTIONS = 16384;
 const MAX_CONNECTIONS_PER_PID = 4096;
 /** A call runs this long at a stretch before others get their turn. */
@@ -70,6 +74,7 @@ interface ClientProcess {
   readonly tokenHigh: number;
   readonly connection: Connection;
   readonly hypercallMemory: HypercallMemory;
+  readonly mappings: ProcessMappings;
 }
 
 interface OpenFile {
@@ -151,7 +156,7 @@ export class DeviceServer {
     this.perPid.set(peer.pid, ofPid + 1);
     const connection: Connection = { fd, peer };
     this.connections.set(fd, connection);
-    this.reactor.add(fd, EPOLLIN, (events) => this.ready(connection, events));
+    this.reactor.add(fd, LISTEN, (events) => this.ready(connection, events));
   }
 
   private ready(connection: Connection, events: number): void {
@@ -160,7 +165,7 @@ export class DeviceServer {
     const { address, view, bytes } = this.receiveBuffer;
     const length = libc.recv(connection.fd, address, bytes.length, MSG_DONTWAIT | MSG_TRUNC);
     if (length < 0 && errno() === ERRNO.EAGAIN) return;
-    if (length === 0 && !(events & EPOLLHUP)) return; // an empty packet, which is not the end
+    if (length === 0 && !(events & (EPOLLHUP | EPOLLRDHUP))) return; // an empty packet, which is not the end
     if (length <= 0) return this.drop(connection);
     try {
       if (length > bytes.length) throw new ProtocolViolation(`message of ${length} bytes`);
@@ -213,6 +218,7 @@ export class DeviceServer {
       tokenHigh: token.readUInt32LE(4),
       connection,
       hypercallMemory: new HypercallMemory(),
+      mappings: new ProcessMappings(),
     };
     this.processes[id] = process;
     connection.process = process;
@@ -259,6 +265,7 @@ export class DeviceServer {
   private munmap(connection: Connection, process: ClientProcess, request: Request): void {
     if (connection.process !== process) throw new ProtocolViolation('munmap on a connection of another process');
     process.hypercallMemory.unmap(request.arg, request.cmd);
+    process.mappings.unmap(request.arg, request.cmd);
     this.reply(process, request, 0);
   }
 
@@ -278,6 +285,7 @@ export class DeviceServer {
       if (ret === PREEMPTED) return this.preempt(connection, file, process, operation, what);
       this.finishIoctl(connection, file, process, request, ret, what, operation.name);
     } catch (error) {
+      this.caller.abandon();
       this.fail(process, request, error, what, operation?.name);
     }
   }
@@ -305,14 +313,13 @@ export class DeviceServer {
         this.slice.start();
         const ret = operation.run(this.slice);
         if (ret === PREEMPTED) return false;
-        this.caller.mapping = EMPTY_MAPPING;
         this.finishIoctl(connection, file, process, request, ret, what, operation.name);
       } catch (error) {
         this.fail(process, request, error, what, operation.name);
       }
       file.busy = false;
       if (this.connections.get(connection.fd) === connection) {
-        const events = file.undelivered.size > 0 ? EPOLLIN | EPOLLOUT : EPOLLIN;
+        const events = file.undelivered.size > 0 ? LISTEN | EPOLLOUT : LISTEN;
         this.reactor.add(connection.fd, events, (ready) => this.ready(connection, ready));
       }
       return true;
@@ -328,7 +335,7 @@ export class DeviceServer {
     what: CallOf,
     operation?: string,
   ): void {
-    const { runs } = this.caller.mapping;
+    const runs = this.caller.deliver(process.mappings);
     const doorbell = what.call.startsWith('BIND_') ? this.ringable(connection, file, ret) : undefined;
     this.finish(process, request, ret, what, { runs, files: doorbell === undefined ? [] : [doorbell] }, operation);
     if (what.call === 'UNBIND') this.forgetDoorbells(file);
@@ -410,7 +417,7 @@ export class DeviceServer {
     if (file.closed) return;
     if (file.undelivered.size === 0) {
       if (this.sendPort(connection.fd, port)) return;
-      if (!file.busy) this.reactor.modify(connection.fd, EPOLLIN | EPOLLOUT);
+      if (!file.busy) this.reactor.modify(connection.fd, LISTEN | EPOLLOUT);
     }
     file.undelivered.add(port); // a port queued twice is one event: bounded by the file's ports
   }
@@ -420,7 +427,7 @@ export class DeviceServer {
       if (!this.sendPort(connection.fd, port)) return;
       file.undelivered.delete(port);
     }
-    this.reactor.modify(connection.fd, EPOLLIN);
+    this.reactor.modify(connection.fd, LISTEN);
   }
 
   private sendPort(fd: number, port: number): boolean {
@@ -438,6 +445,7 @@ export class DeviceServer {
     const { process, file } = connection;
     if (process) {
       process.hypercallMemory.release();
+      process.mappings.releaseAll();
       this.processes[process.id] = undefined;
       this.freeIds.push(process.id);
     }

@@ -19,6 +19,7 @@ export const POSTERN_AREA_FRESH = 1;
 export const POSTERN_AREA_FRESH_PART = 2;
 export const POSTERN_AREA_HOLE = 3;
 export const POSTERN_AREA_MAPPED = 4;
+export const POSTERN_AREA_FRESH_INSIDE = 5;
 
 export const postern_request = struct('postern_request', {
   magic: u32,

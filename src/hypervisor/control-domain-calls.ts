@@ -52,6 +52,6 @@ export class ControlDomainCalls implements Hypercalls {
 
   resourceFrames(domid: number, type: number, id: number, frame: bigint, nrFrames: number): Mapping {
     const domain = this.hypervisor.resourceOwner(this.caller, domid);
-    return mapFrames(this.hypervisor.machine, acquireResource(this.caller, domain, type, id, frame, nrFrames));
+    return mapFrames(domain, acquireResource(this.caller, domain, type, id, frame, nrFrames));
   }
 }

@@ -20,6 +20,8 @@
  * proportion to the highest port in use.
  *
  * @spec xen:common/event_channel.c, xen:public/event_channel.h
+ * @deviates an unbound port waits for one domain, not for whichever has its domid by then: Xen compares domids only, and
+ *   lets a later domain bind what was left open for an earlier one
  */
 import { EVTCHN_2L_NR_CHANNELS } from '../abi/xen/event-channel.js';
 import { NR_VIRQS } from '../abi/xen/xen.js';
@@ -55,6 +57,9 @@ const MASKED = 2;
 
 /** Xen allocates channels in buckets of this size; a port above the last bucket is invalid, one below merely free. */
 const BUCKET_SIZE = 64;
+
+/** Stands for whichever of its ports a kernel has bound a virtual interrupt to: nothing ever becomes pending there. */
+const KERNEL_PORT = 0;
 
 /** Loops over ports look for preemption this often. */
 const PREEMPT_INTERVAL = 64;
@@ -114,9 +119,14 @@ export class EventChannels {
 
   /**
    * Sets ports 1 to `last` aside for the domain's own kernel, as if it had bound them: nobody gets them unless the
-   * port is named. A dom0 whose first port for a process is 16 has done that.
+   * port is named. A dom0 whose first port for a process is 16 has done that. The virtual interrupts that the kernel
+   * listens to are bound among them, and nobody else can bind those.
    */
-  reserveForKernel(last: number): void {
+  reserveForKernel(last: number, virqs: readonly number[] = []): void {
+    for (const virq of virqs) {
+      const nrVcpus = virqIsGlobal(virq) ? 1 : this.domain.nrVcpus;
+      for (let vcpuId = 0; vcpuId < nrVcpus; vcpuId++) this.virqPorts.set(virqKey(virq, vcpuId), KERNEL_PORT);
+    }
     this.growTo(last);
     for (let port = 1; port <= last; port++) {
       if (this.states[port] !== FREE) throw new Error(`port ${port} is in use already`);

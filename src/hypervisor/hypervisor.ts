@@ -5,7 +5,7 @@
 
 import { XEN_DOMCTL_CDF_hvm, XEN_DOMCTL_CDF_xs_domain, XEN_X86_EMU_PIT } from '../abi/xen/domctl.js';
 import { EVTCHN_FIFO_NR_CHANNELS } from '../abi/xen/event-channel.js';
-import { VIRQ_DOM_EXC } from '../abi/xen/xen.js';
+import { VIRQ_ARCH_0, VIRQ_CONSOLE, VIRQ_DOM_EXC, VIRQ_PCPU_STATE, VIRQ_TIMER } from '../abi/xen/xen.js';
 import type { Hypercalls } from '../boundary/hypercalls.js';
 import { ControlDomainCalls } from './control-domain-calls.js';
 import { Domain, type DomainConfig, type DomainDirectory } from './domain.js';
@@ -20,6 +20,9 @@ import { XenError } from './xen-error.js';
  * vCPU, a real dom0 hands out 16 first.
  */
 const DEFAULT_KERNEL_PORTS = 15;
+
+/** Virtual interrupts that dom0's kernel listens to itself: time, its console, processors' hotplug, machine checks. */
+const KERNEL_VIRQS = [VIRQ_TIMER, VIRQ_CONSOLE, VIRQ_PCPU_STATE, VIRQ_ARCH_0];
 
 export interface HypervisorOptions {
   readonly extents: ExtentSource;
@@ -46,7 +49,7 @@ export class Hypervisor implements DomainDirectory {
     this.dom0.createVcpus();
     this.dom0.nrOnlineVcpus = this.dom0.nrVcpus;
     this.dom0.unpause();
-    this.dom0.evtchn.reserveForKernel(options.kernelPorts ?? DEFAULT_KERNEL_PORTS);
+    this.dom0.evtchn.reserveForKernel(options.kernelPorts ?? DEFAULT_KERNEL_PORTS, KERNEL_VIRQS);
   }
 
   /** What dom0's kernel may ask for. */
@@ -89,7 +92,9 @@ export class Hypervisor implements DomainDirectory {
     return domain;
   }
 
+  /** @throws XenError EINVAL where the domain is dying: it would never be told to let go */
   setGlobalVirqHandler(virq: number, domain: Domain): void {
+    if (domain.isDying) throw new XenError('EINVAL', `domain ${domain.domid} is dying`);
     this.globalVirqHandlers.set(virq, domain);
   }
 

@@ -2,6 +2,7 @@
  * Resources of a domain that another domain may map: so far, the pages of its ioreq servers.
  * @spec xen:common/memory.c _acquire_resource, resource_max_frames
  */
+import { ERRNO } from '../abi/errno.js';
 import {
   XENMEM_resource_grant_table,
   XENMEM_resource_ioreq_server,
@@ -10,6 +11,12 @@ import {
 import type { Domain } from './domain.js';
 import type { IoreqServers } from './ioreq/ioreq-servers.js';
 import { XenError } from './xen-error.js';
+
+const RESOURCE_TYPES = new Set([
+  XENMEM_resource_ioreq_server,
+  XENMEM_resource_grant_table,
+  XENMEM_resource_vmtrace_buf,
+]);
 
 /** @throws XenError EINVAL where the domain has none of that type, EOPNOTSUPP for an unknown type */
 function ioreqServersOf(domain: Domain, type: number): IoreqServers {
@@ -26,8 +33,13 @@ function ioreqServersOf(domain: Domain, type: number): IoreqServers {
   }
 }
 
-/** How many frames a resource has: a property of the domain, whether or not the resource exists. @throws as above */
+/**
+ * How many frames a resource has: a property of the domain, whether or not the resource exists. Of a type that doesn't
+ * exist Xen says EOPNOTSUPP too, but in the number: callers see success and 2^32 - 95 frames.
+ * @throws XenError EINVAL where the domain has none of that type, EOPNOTSUPP for grant tables
+ */
 export function resourceMaxFrames(domain: Domain, type: number): number {
+  if (!RESOURCE_TYPES.has(type)) return -ERRNO.EOPNOTSUPP >>> 0;
   return ioreqServersOf(domain, type).resourceMaxFrames;
 }
 

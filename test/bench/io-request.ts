@@ -14,6 +14,8 @@ import { buildProgram, cpus, firstCpu, setCpus } from './programs.js';
 
 const TARGET = 1.25;
 const COUNT = 1000;
+/** Far more than a turn or a start can take. */
+const DEADLINE_MS = 60_000;
 const HOST = fileURLToPath(new URL('io-request-host.js', import.meta.url));
 
 type Percentiles = readonly [p50: number, p99: number];
@@ -30,7 +32,7 @@ class Stage {
   static async open(): Promise<Stage> {
     const program = await buildProgram('io-host');
     const child = spawn(process.execPath, [HOST, program], { stdio: ['ignore', 'inherit', 'inherit', 'ipc', 'pipe'] });
-    const ready = await nextReport(child);
+    const ready = await inTime('the start', nextReport(child));
     if (ready.kind !== 'ready') throw new NotMeasured(ready.kind === 'failed' ? ready.message : 'not ready');
     const channel = child.stdio[4] as Duplex;
     const lines: Interface = createInterface({ input: channel });
@@ -41,8 +43,8 @@ class Stage {
   /** The host's own thread asks. */
   async host(): Promise<Percentiles> {
     const reply = nextReport(this.child);
-    this.child.send({ kind: 'play', count: COUNT } satisfies Order);
-    const played = await reply;
+    this.child.send({ play: COUNT } satisfies Order);
+    const played = await inTime('the host', reply);
     if (played.kind !== 'played') throw new Error(played.kind === 'failed' ? played.message : played.kind);
     return [played.p50, played.p99];
   }
@@ -52,7 +54,7 @@ class Stage {
     this.child.kill('SIGSTOP');
     try {
       this.channel.write(`${mode} ${COUNT}\n`);
-      const { value, done } = await this.answers.next();
+      const { value, done } = await inTime('the C host', this.answers.next());
       if (done) throw new Error('the C host has ended');
       return (JSON.parse(value) as { io: Percentiles }).io;
     } finally {
@@ -62,8 +64,20 @@ class Stage {
 
   async close(): Promise<void> {
     const ended = once(this.child, 'exit');
-    this.child.send({ kind: 'end' } satisfies Order);
-    await ended;
+    this.child.disconnect();
+    await inTime('the end', ended);
+  }
+}
+
+async function inTime<T>(what: string, promise: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${what} took over ${DEADLINE_MS / 1000} s`)), DEADLINE_MS);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 

@@ -44,7 +44,8 @@ export interface Ended {
 
 /** One run of `postern`, in a temporary directory of its own. */
 export class Run {
-  private readonly home: string;
+  /** A directory for the test's own files of this run. */
+  readonly home: string;
   /** The system's temporary directory, as the run sees it: empty when all is well afterwards. */
   readonly temporary: string;
   readonly child: ChildProcess;
@@ -52,12 +53,17 @@ export class Run {
   stderr = '';
   readonly ended: Promise<Ended>;
 
-  constructor(args: readonly string[], options: { env?: Record<string, string>; limitMs?: number; wrap?: string[] } = {}) {
+  /** @param args of the command line; `HOME/` at an argument's start stands for the run's home */
+  constructor(
+    args: readonly string[],
+    options: { env?: Record<string, string>; limitMs?: number; wrap?: string[] } = {},
+  ) {
     this.home = mkdtempSync(join(tmpdir(), 'postern-test-'));
     this.temporary = join(this.home, 't');
     // Device models that have dropped their identity look their sockets up through these.
     mkdirSync(this.temporary, { mode: 0o755 });
-    const command = [...(options.wrap ?? []), process.execPath, CLI, ...args];
+    const here = args.map((arg) => (arg.startsWith('HOME/') ? join(this.home, arg.slice(5)) : arg));
+    const command = [...(options.wrap ?? []), process.execPath, CLI, ...here];
     this.child = spawn(command[0] as string, command.slice(1), {
       stdio: ['pipe', 'pipe', 'pipe'],
       env: { ...process.env, TMPDIR: this.temporary, NO_COLOR: '1', ...options.env },
@@ -117,7 +123,10 @@ export class Run {
 }
 
 /** Runs `postern` to its end and removes what it left; the caller looks at status and output. */
-export async function postern(args: readonly string[], options: ConstructorParameters<typeof Run>[1] & { input?: string } = {}): Promise<Ended> {
+export async function postern(
+  args: readonly string[],
+  options: ConstructorParameters<typeof Run>[1] & { input?: string } = {},
+): Promise<Ended> {
   const run = new Run(args, options);
   run.child.stdin?.end(options.input ?? '');
   try {
@@ -185,7 +194,10 @@ export async function until(what: string, holds: () => boolean | Promise<boolean
 /** What a C program of these tests said of itself must be all good, and complete. */
 export function expectAllGood(ended: Ended, minimum: number): void {
   const lines = ended.stdout.split('\n');
-  expect(lines.filter((line) => line.startsWith('FAIL')), ended.stderr).toEqual([]);
+  expect(
+    lines.filter((line) => line.startsWith('FAIL')),
+    ended.stderr,
+  ).toEqual([]);
   expect(lines, `${ended.stdout}\n${ended.stderr}\nstatus ${ended.status}`).toContain('done');
   expect(lines.filter((line) => line.startsWith('ok')).length).toBeGreaterThanOrEqual(minimum);
   expect(ended.status).toBe(0);

@@ -53,6 +53,8 @@ export class World {
   readonly hits: Hit[] = [];
   readonly breaches: Breach[] = [];
   readonly meter = { kernelBytes: 0, copies: 0, slices: 0 };
+  /** Whether the hypervisor has the operations that Xen doesn't. */
+  hasNewOperations = false;
   private readonly kernelMap = new Map<bigint, Mapping>();
   private readonly theirsBefore: string;
 

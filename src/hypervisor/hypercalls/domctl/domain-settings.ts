@@ -2,6 +2,7 @@
  * Domctls that set one thing of a domain: its handle, the port told of a suspend, the handler of a global virtual
  * interrupt.
  * @spec xen:common/domctl.c do_domctl, xen:common/event_channel.c set_global_virq_handler
+ * @deviates a dying domain cannot become a handler
  */
 import {
   xen_domctl_set_virq_handler,

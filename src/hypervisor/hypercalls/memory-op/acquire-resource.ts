@@ -2,7 +2,6 @@
  * XENMEM_acquire_resource: the frames of a resource of another domain, or how many there are. The control domain is PV:
  * it gets mfns, which its kernel maps.
  * @spec xen:common/memory.c acquire_resource
- * @deviates the size of a resource type that doesn't exist is EOPNOTSUPP, not a number made from that errno
  */
 import { MEMOP_EXTENT_SHIFT, xen_mem_acquire_resource } from '../../../abi/xen/memory.js';
 import { acquireResource, resourceMaxFrames } from '../../resources.js';
