@@ -7,7 +7,8 @@
  * EFAULT and nothing crashes. Which descriptors are ours is asked of the kernel too, never remembered by number: dup2
  * over one, which is how restricted programs give theirs up, needs no help.
  *
- * Environment: POSTERN_HOST, the host's socket.
+ * Environment: POSTERN_HOST, the host's socket; POSTERN_EXIT_WITH_HOST, set to anything, ends a program that finds the
+ * host gone: a device model has nothing to live for then, and no process must stay behind a host that was killed.
  */
 #define _GNU_SOURCE
 #include "protocol.h"
@@ -47,6 +48,7 @@ static int (*real_close)(int);
 
 static struct sockaddr_un host_address;
 static socklen_t host_address_length; /* 0: not running under a host */
+static bool exit_with_host;
 static pid_t own_pid;
 
 static void after_fork_in_child(void);
@@ -63,6 +65,7 @@ __attribute__((constructor)) static void start(void)
     real_write = (ssize_t (*)(int, const void *, size_t))dlsym(RTLD_NEXT, "write");
     real_close = (int (*)(int))dlsym(RTLD_NEXT, "close");
     own_pid = getpid();
+    exit_with_host = getenv("POSTERN_EXIT_WITH_HOST") != NULL;
     if (path && strlen(path) < sizeof(host_address.sun_path)) {
         host_address.sun_family = AF_UNIX;
         strcpy(host_address.sun_path, path);
@@ -606,6 +609,8 @@ static void no_host(void)
         fprintf(stderr, "postern: no connection to the host at %s: it has ended, or this process was forked after it "
                         "gave up the right to connect\n", host_address.sun_path);
     said = true;
+    if (exit_with_host)
+        _exit(1);
 }
 
 /* What every caller does with the descriptors and runs it was sent, once it has used them. */
@@ -616,6 +621,16 @@ static void release_answer(struct answer *answer)
     free(answer->runs);
     answer->nr_files = 0;
     answer->runs = NULL;
+}
+
+/* A host that takes no more connections closes the new one; any other call it answers. */
+static bool is_refused(int fd)
+{
+    struct pollfd p[2] = { { .fd = process.fd, .events = POLLIN }, { .fd = fd } };
+
+    while (poll(p, 2, -1) < 0 && errno == EINTR)
+        ;
+    return !p[0].revents && p[1].revents & (POLLHUP | POLLERR);
 }
 
 /* One request and its answer. @return 0, or an errno of the transport; the call's own result is in the reply */
@@ -631,6 +646,10 @@ static int transact(int fd, struct call *call, struct answer *answer, bool may_c
         error = EIO;
     } else if (send_call(fd < 0 ? process.fd : fd, call) < 0) {
         error = errno == EPIPE || errno == ECONNRESET || errno == ENOTCONN ? EIO : errno;
+        if (error == EIO && call->request.kind == POSTERN_OPEN)
+            error = ENFILE;
+    } else if (call->request.kind == POSTERN_OPEN && is_refused(fd)) {
+        error = ENFILE;
     } else {
         error = receive_answer(call, answer, may_carry_more);
         if (error == EIO || (!error && (answer->reply.magic != POSTERN_MAGIC || answer->reply.call != call->request.call))) {
@@ -1197,6 +1216,7 @@ EXPORT ssize_t read(int fd, void *buffer, size_t size)
     size_t whole = size;
     int error = check_transfer(fd, &whole);
     ino_t file;
+    ssize_t n;
 
     if (error) {
         errno = error;
@@ -1206,7 +1226,10 @@ EXPORT ssize_t read(int fd, void *buffer, size_t size)
         return 0;
     if (opened_as(fd)->device == OPENED_EVTCHN && (whole != 4 || !buffer) && whole && is_device(fd, &file))
         return read_ports(fd, buffer, whole);
-    return real_read ? real_read(fd, buffer, whole) : syscall(SYS_read, fd, buffer, whole);
+    n = real_read ? real_read(fd, buffer, whole) : syscall(SYS_read, fd, buffer, whole);
+    if (n == 0 && whole && opened_as(fd)->device == OPENED_EVTCHN && is_device(fd, &file))
+        no_host();
+    return n;
 }
 
 EXPORT ssize_t write(int fd, const void *buffer, size_t size)

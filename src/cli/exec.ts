@@ -2,8 +2,10 @@
 import { spawn } from 'node:child_process';
 import { constants } from 'node:os';
 import { Command } from 'commander';
+import { askHost } from '../host/control.js';
 import { Host } from '../host/host.js';
 import { nativeLibrary, UserError } from '../host/native-library.js';
+import { Interrupts } from './interrupts.js';
 import { integer, planDomains, vcpuList } from './options.js';
 
 interface ExecOptions {
@@ -41,36 +43,42 @@ Examples:
 
 async function exec(command: string[], options: ExecOptions): Promise<number> {
   const library = await nativeLibrary();
-  if (options.host !== undefined) {
-    const xenstored = `${options.host}.xenstored`;
-    return await runProgram(command, { LD_PRELOAD: library, POSTERN_HOST: options.host, XENSTORED_PATH: xenstored });
-  }
-  const host = await Host.start({
-    domains: planDomains(options),
-    ...(options.trace !== undefined && { tracePath: options.trace }),
-  });
+  const interrupts = new Interrupts();
   try {
-    return await runProgram(command, host.environment(library));
+    if (options.host !== undefined) {
+      await askHost(options.host, 'status', null);
+      const xenstored = `${options.host}.xenstored`;
+      const environment = { LD_PRELOAD: library, POSTERN_HOST: options.host, XENSTORED_PATH: xenstored };
+      return await runProgram(command, environment, interrupts);
+    }
+    const host = await Host.start({
+      domains: planDomains(options),
+      ...(options.trace !== undefined && { tracePath: options.trace }),
+    });
+    try {
+      return await runProgram(command, host.environment(library), interrupts);
+    } finally {
+      await host.close();
+    }
   } finally {
-    await host.close();
+    interrupts.release();
   }
 }
 
-const FORWARDED = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
-
 /** Runs it to its end, with this process's standard streams. @returns its exit status, 128+n for a signal */
-function runProgram([program, ...args]: string[], environment: Record<string, string>): Promise<number> {
+async function runProgram(
+  [program, ...args]: string[],
+  environment: Record<string, string>,
+  interrupts: Interrupts,
+): Promise<number> {
+  if (interrupts.received !== undefined) return interrupts.status;
   const child = spawn(program as string, args, { stdio: 'inherit', env: { ...process.env, ...environment } });
-  const forward = (signal: NodeJS.Signals) => child.kill(signal);
-  for (const signal of FORWARDED) process.on(signal, forward);
-  return new Promise((resolve, reject) => {
+  interrupts.onSignal = (signal) => child.kill(signal);
+  return await new Promise((resolve, reject) => {
     child.on('error', (error: NodeJS.ErrnoException) => {
       const why = error.code === 'ENOENT' ? 'there is no such program' : error.message;
       reject(new UserError(`cannot run ${program}: ${why}`));
     });
-    child.on('exit', (code, signal) => {
-      for (const name of FORWARDED) process.off(name, forward);
-      resolve(signal ? 128 + constants.signals[signal] : (code ?? 1));
-    });
+    child.on('exit', (code, signal) => resolve(signal ? 128 + constants.signals[signal] : (code ?? 1)));
   });
 }

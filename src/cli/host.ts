@@ -1,10 +1,12 @@
 /** `postern host`: a long-running host that other commands and programs use. */
+import { once } from 'node:events';
 import { access, mkdir, rm } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { Command } from 'commander';
 import { askHost } from '../host/control.js';
 import { Host } from '../host/host.js';
 import { nativeLibrary, UserError } from '../host/native-library.js';
+import { Interrupts } from './interrupts.js';
 import { integer, planDomains, vcpuList } from './options.js';
 import { print, say } from './output.js';
 
@@ -36,6 +38,15 @@ Examples:
 }
 
 async function serve(options: HostOptions): Promise<void> {
+  const interrupts = new Interrupts();
+  try {
+    await serveUntil(interrupts.signal, options);
+  } finally {
+    interrupts.release();
+  }
+}
+
+async function serveUntil(signal: AbortSignal, options: HostOptions): Promise<void> {
   const socketPath = resolve(options.socket);
   await mkdir(dirname(socketPath), { recursive: true });
   await refuseIfTaken(socketPath);
@@ -49,10 +60,7 @@ async function serve(options: HostOptions): Promise<void> {
   if (library) {
     for (const [name, value] of Object.entries(host.environment(library))) print(`export ${name}=${value}`);
   }
-  await new Promise((end) => {
-    process.once('SIGINT', end);
-    process.once('SIGTERM', end);
-  });
+  if (!signal.aborted) await once(signal, 'abort');
   await host.close();
 }
 

@@ -7,6 +7,7 @@ import { nativeLibrary, UserError } from '../host/native-library.js';
 import { startBuiltin } from '../toolstack/builtin.js';
 import { LOOP_SCRIPT, START_SCRIPT } from '../toolstack/guest-script.js';
 import { type DeviceModelProcess, findQemu, startQemu, VIDEO_MIB } from '../toolstack/qemu.js';
+import { Interrupts, unlessAborted } from './interrupts.js';
 import { integer, seconds } from './options.js';
 import { colors, print, printJson, table } from './output.js';
 
@@ -50,36 +51,64 @@ Examples:
 }
 
 async function run(options: RunOptions): Promise<void> {
-  const phase = options.json ? () => {} : showPhase;
   const loop = options.script === undefined ? LOOP_SCRIPT : await readScript(options.script);
-  const ram = options.memory - VIDEO_MIB;
+  const interrupts = new Interrupts();
+  try {
+    await runUntilEnded(options, loop, interrupts.signal);
+  } catch (error) {
+    if (interrupts.received === undefined) throw error;
+    process.exitCode = interrupts.status; // told to end before it was up: nothing to report
+  } finally {
+    interrupts.release();
+  }
+}
+
+/** @param signal ends the run: with a report where it has come to run, by throwing before */
+async function runUntilEnded(options: RunOptions, loop: string, signal: AbortSignal): Promise<void> {
+  const phase = options.json ? () => {} : showPhase;
+  const { memory, vcpus, trace } = options;
   const host = await Host.start({
-    domains: [{ kind: 'hvm', memoryMiB: ram, vcpus: options.vcpus, deviceMiB: VIDEO_MIB }],
-    ...(options.trace !== undefined && { tracePath: options.trace }),
+    domains: [{ kind: 'hvm', memoryMiB: memory - VIDEO_MIB, vcpus, deviceMiB: VIDEO_MIB }],
+    ...(trace !== undefined && { tracePath: trace }),
   });
   let deviceModel: DeviceModelProcess | undefined;
   try {
     phase('host', `serves /dev/xen at ${host.socketPath}`);
-    phase(
-      'domain 1',
-      `HVM, ${options.memory} MiB (${VIDEO_MIB} of them video memory), ${options.vcpus} vCPU${options.vcpus === 1 ? '' : 's'}`,
-    );
-    deviceModel = await startDeviceModel(host, options);
-    phase('device model', `${deviceModel.kind}, process ${deviceModel.pid}, uid ${deviceModel.uid}`);
-    const restricted = await isRestricted(host, deviceModel.pid);
-    phase('restricted', restricted.text, restricted.is);
-    await host.command('unpauseDomain', { domid: DOMID });
-    if (options.script === undefined) await play(host, START_SCRIPT);
-    await host.command('startGuest', { domid: DOMID, vcpu: 0, script: loop });
-    phase('running', 'the guest does I/O without end');
-    const end = await watch(host, deviceModel, options);
+    const plural = vcpus === 1 ? '' : 's';
+    phase('domain 1', `HVM, ${memory} MiB (${VIDEO_MIB} of them video memory), ${vcpus} vCPU${plural}`);
+    deviceModel = await startDeviceModel(host, options, signal);
+    const isRestricted = await bringUp(host, deviceModel, options, loop, signal, phase);
+    const end = await watch(host, deviceModel, options, signal);
     const status = await host.command('status', null);
-    report(options, deviceModel, restricted.is, status);
+    report(options, deviceModel, isRestricted, status);
     if (end !== undefined) throw new UserError(`the device model ${end}`);
   } finally {
     await deviceModel?.stop();
     await host.close();
   }
+}
+
+/** @returns whether the device model is restricted @throws UserError where it ends meanwhile, or the signal's reason */
+async function bringUp(
+  host: Host,
+  deviceModel: DeviceModelProcess,
+  options: RunOptions,
+  loop: string,
+  signal: AbortSignal,
+  phase: typeof showPhase,
+): Promise<boolean> {
+  const ended = new AbortController();
+  void deviceModel.ended.then((how) => ended.abort(new UserError(`the device model ${how}`)));
+  // Nobody answers the guest any more once the device model is gone: that must not be waited for.
+  const wait = <T>(promise: Promise<T>) => unlessAborted(AbortSignal.any([signal, ended.signal]), promise);
+  phase('device model', `${deviceModel.kind}, process ${deviceModel.pid}, uid ${deviceModel.uid}`);
+  const restricted = await wait(restriction(host, deviceModel.pid));
+  phase('restricted', restricted.text, restricted.is);
+  await wait(host.command('unpauseDomain', { domid: DOMID }));
+  if (options.script === undefined) await wait(play(host, START_SCRIPT));
+  await wait(host.command('startGuest', { domid: DOMID, vcpu: 0, script: loop }));
+  phase('running', 'the guest does I/O without end');
+  return restricted.is;
 }
 
 async function readScript(file: string): Promise<string> {
@@ -94,29 +123,33 @@ async function play(host: Host, script: string): Promise<void> {
   await host.command('io', { domid: DOMID, vcpu: 0, script, json: false });
 }
 
-async function startDeviceModel(host: Host, options: RunOptions): Promise<DeviceModelProcess> {
+async function startDeviceModel(host: Host, options: RunOptions, signal: AbortSignal): Promise<DeviceModelProcess> {
   const binary = options.deviceModel === 'builtin' ? undefined : await findQemu();
   if (options.deviceModel === 'qemu' && binary === undefined) {
     throw new UserError('no QEMU with Xen support found; install one (Debian: apt-get install qemu-system-xen)');
   }
   const { directory, socketPath } = host;
-  if (binary === undefined) return startBuiltin({ domid: DOMID, socketPath, directory });
-  const library = await nativeLibrary();
-  const process = await startQemu({
-    binary,
-    domid: DOMID,
-    name: 'postern',
-    memoryMiB: options.memory - VIDEO_MIB,
-    directory,
-    environment: host.environment(library),
-    onMessage: () => {},
-  });
-  await process.qmp.execute('cont');
-  return process;
+  const library = binary === undefined ? '' : await nativeLibrary();
+  signal.throwIfAborted();
+  try {
+    if (binary === undefined) return await startBuiltin({ domid: DOMID, socketPath, directory, signal });
+    return await startQemu({
+      binary,
+      domid: DOMID,
+      name: 'postern',
+      memoryMiB: options.memory - VIDEO_MIB,
+      directory,
+      environment: host.environment(library),
+      onMessage: () => {},
+      signal,
+    });
+  } catch (error) {
+    throw new UserError((error as Error).message.trimEnd());
+  }
 }
 
 /** Restricted is a device model whose every open file of privcmd and evtchn is. */
-async function isRestricted(host: Host, pid: number): Promise<{ is: boolean; text: string }> {
+async function restriction(host: Host, pid: number): Promise<{ is: boolean; text: string }> {
   const files = (await host.command('openFiles', null)).filter((file) => file.pid === pid);
   const open = files.filter((file) => file.restrictedTo !== DOMID);
   const counts = new Map<string, number>();
@@ -130,13 +163,17 @@ async function isRestricted(host: Host, pid: number): Promise<{ is: boolean; tex
 }
 
 /** Shows live counts until the time is up, Ctrl-C, or the device model's end. @returns how it ended, if it did */
-async function watch(host: Host, deviceModel: DeviceModelProcess, options: RunOptions): Promise<string | undefined> {
+async function watch(
+  host: Host,
+  deviceModel: DeviceModelProcess,
+  options: RunOptions,
+  interrupted: AbortSignal,
+): Promise<string | undefined> {
   const stop = new AbortController();
   let ended: string | undefined;
   const timer = options.seconds === undefined ? undefined : setTimeout(() => stop.abort(), options.seconds * 1000);
-  const interrupt = () => stop.abort();
-  process.on('SIGINT', interrupt);
-  process.on('SIGTERM', interrupt);
+  if (interrupted.aborted) stop.abort();
+  interrupted.addEventListener('abort', () => stop.abort());
   void deviceModel.ended.then((how) => {
     ended = how;
     stop.abort();
@@ -154,8 +191,6 @@ async function watch(host: Host, deviceModel: DeviceModelProcess, options: RunOp
   }
   if (live) process.stdout.write('\r\x1b[K');
   clearTimeout(timer);
-  process.off('SIGINT', interrupt);
-  process.off('SIGTERM', interrupt);
   return ended;
 }
 

@@ -8,6 +8,7 @@
  *
  * @spec linux:drivers/xen/privcmd.c
  */
+import { PAGE_SIZE } from '../abi/ids.js';
 import { address, decode, u16 } from '../abi/layout.js';
 import {
   IOCTL_PRIVCMD_DM_OP,
@@ -159,7 +160,11 @@ export class PrivcmdFile implements DeviceFile {
       if (!this.platform.accessOk(uptr, size)) throw new XenError('EFAULT', `buffer ${i} is not in user space`);
       buffers.push(new UserBuffer(process.memory, uptr, size));
     }
-    for (const buffer of buffers) process.memory.pinForWrite(buffer.address, buffer.size);
+    for (const { address, size } of buffers) {
+      // Linux counts the pages to pin, and takes none at all for a failure.
+      if (size === 0 && address % PAGE_SIZE === 0) throw new XenError('EFAULT', 'empty buffer at the start of a page');
+      process.memory.pinForWrite(address, size);
+    }
     return buffers;
   }
 }

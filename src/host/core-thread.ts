@@ -1,7 +1,10 @@
 /** The thread that the host runs in: it blocks in the reactor, and hears of the starting thread through its wake-up. */
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { XenError } from '../boundary/xen-error.js';
 import type { CommandMap, CommandName, DomainPlan } from './commands.js';
 import { HostCore } from './core.js';
+import { SystemError } from './libc.js';
+import { UserError } from './native-library.js';
 
 export interface CoreOptions {
   readonly socketPath: string;
@@ -27,13 +30,20 @@ function main(port: MessagePort): void {
   try {
     core = new HostCore(workerData as CoreOptions, () => drain(port, core, send));
   } catch (error) {
-    send({ kind: 'failed', message: (error as Error).message });
+    if (!isOfTheSystem(error)) throw error;
+    send({ kind: 'failed', message: error.message });
     return;
   }
   send({ kind: 'ready', wakeFd: core.wakeFd });
   core.run();
   core.close();
   port.close();
+}
+
+/** Something about the machine, a path or the options that the user can do something about; anything else is a bug. */
+function isOfTheSystem(error: unknown): error is Error {
+  const isKnown = [SystemError, XenError, UserError].some((kind) => error instanceof kind);
+  return isKnown || (error instanceof Error && 'syscall' in error);
 }
 
 /** Takes everything the other thread has sent. */

@@ -12,6 +12,7 @@ import type { CommandMap, CommandName, DomainPlan } from './commands.js';
 import { serveControl } from './control.js';
 import type { CoreOptions, FromCore } from './core-thread.js';
 import { allocateNative, libc } from './libc.js';
+import { UserError } from './native-library.js';
 
 export interface HostOptions {
   /** Where clients connect; without one a directory of this run's own is made, and removed at the end. */
@@ -62,7 +63,8 @@ export class Host {
     const worker = new Worker(new URL('./core-thread.js', import.meta.url), { workerData });
     try {
       const [ready] = (await once(worker, 'message')) as [FromCore];
-      if (ready.kind !== 'ready') throw new Error(ready.kind === 'failed' ? ready.message : 'the host did not start');
+      if (ready.kind !== 'ready')
+        throw new UserError(ready.kind === 'failed' ? ready.message : 'the host did not start');
       const host = new Host(worker, ready.wakeFd, socketPath, xenstorePath, directory, ownsDirectory);
       host.control = await serveControl(`${socketPath}.control`, (name, argument) => host.command(name, argument));
       return host;

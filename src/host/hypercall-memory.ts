@@ -7,6 +7,7 @@ import { PAGE_SIZE } from '../abi/ids.js';
 import type { GuestMemory } from '../boundary/guest-buffer.js';
 import { XenError } from '../boundary/xen-error.js';
 import { createMemoryFile, mapShared } from './libc.js';
+import { fromSystem } from './memory-files.js';
 
 /** The most pages one process may have mapped, 64 MiB: libxencall's biggest arrays are a few. */
 const MAX_PAGES = 16384;
@@ -34,8 +35,8 @@ export class HypercallMemory implements GuestMemory {
       throw new XenError('ENOMEM', `${this.nrPages} pages of hypercall memory are mapped, ${nrPages} more asked for`);
     }
     const size = nrPages * PAGE_SIZE;
-    const fd = createMemoryFile('postern-hypercall', size);
-    const { bytes, unmap } = mapShared(fd, size);
+    const fd = fromSystem(() => createMemoryFile('postern-hypercall', size));
+    const { bytes, unmap } = fromSystem(() => mapShared(fd, size));
     this.areas.push({ start: address, end: address + size, bytes, unmap });
     this.nrPages += nrPages;
     return fd;

@@ -4,7 +4,8 @@
  */
 import { PAGE_SIZE } from '../abi/ids.js';
 import type { Extent } from '../boundary/extent.js';
-import { createMemoryFile, libc, mapShared } from './libc.js';
+import { XenError } from '../boundary/xen-error.js';
+import { createMemoryFile, libc, mapShared, SystemError } from './libc.js';
 
 export class MemoryFileExtent implements Extent {
   readonly fd: number;
@@ -13,7 +14,12 @@ export class MemoryFileExtent implements Extent {
 
   constructor(readonly nrFrames: number) {
     this.fd = createMemoryFile('postern-guest', nrFrames * PAGE_SIZE);
-    this.mapping = mapShared(this.fd, nrFrames * PAGE_SIZE);
+    try {
+      this.mapping = mapShared(this.fd, nrFrames * PAGE_SIZE);
+    } catch (error) {
+      libc.close(this.fd);
+      throw error;
+    }
     this.bytes = this.mapping.bytes;
   }
 
@@ -23,4 +29,19 @@ export class MemoryFileExtent implements Extent {
   }
 }
 
-export const memoryFiles = { allocate: (nrFrames: number): MemoryFileExtent => new MemoryFileExtent(nrFrames) };
+/**
+ * Makes something that takes memory, descriptors or address space of this process.
+ * @throws XenError ENOMEM where the system has none left: a client can bring that about, and it is no fault of ours
+ */
+export function fromSystem<T>(make: () => T): T {
+  try {
+    return make();
+  } catch (error) {
+    if (error instanceof SystemError) throw new XenError('ENOMEM', error.message);
+    throw error;
+  }
+}
+
+export const memoryFiles = {
+  allocate: (nrFrames: number): MemoryFileExtent => fromSystem(() => new MemoryFileExtent(nrFrames)),
+};

@@ -1,4 +1,5 @@
 /** Unix sockets below what Node offers: packet sockets, and descriptors passed along. */
+import { ERRNO } from '../abi/errno.js';
 import {
   AF_UNIX,
   allocateNative,
@@ -17,6 +18,7 @@ import {
   SOL_SOCKET,
   SystemError,
 } from './libc.js';
+import { UserError } from './native-library.js';
 
 /** Longest path a Unix socket address holds, in bytes. */
 export const MAX_SOCKET_PATH = 107;
@@ -27,7 +29,7 @@ const scratch = allocateNative(4096);
 function socketAddress(path: string): number {
   const bytes = Buffer.from(path);
   if (bytes.length > MAX_SOCKET_PATH) {
-    throw new Error(`socket path is ${bytes.length} bytes long, at most ${MAX_SOCKET_PATH} are possible: ${path}`);
+    throw new UserError(`socket path is ${bytes.length} bytes long, at most ${MAX_SOCKET_PATH} are possible: ${path}`);
   }
   scratch.bytes.fill(0, 0, 110);
   scratch.view.setUint16(0, AF_UNIX, true);
@@ -56,6 +58,16 @@ export function connectUnix(path: string, type: number): number {
   return fd;
 }
 
+/** Kept for the moment when there are no more descriptors: whoever connects then is told so, and doesn't wait for ever. */
+let spare = libc.eventfd(0, SOCK_CLOEXEC);
+
+function turnAway(listener: number): void {
+  if (spare >= 0) libc.close(spare);
+  const fd = libc.accept4(listener, 0, 0, SOCK_CLOEXEC);
+  if (fd >= 0) libc.close(fd);
+  spare = libc.eventfd(0, SOCK_CLOEXEC);
+}
+
 /** Who connected, as the kernel says. */
 export interface Peer {
   readonly pid: number;
@@ -69,7 +81,10 @@ export interface Peer {
  */
 export function acceptUnix(listener: number): { fd: number; peer: Peer } | undefined {
   const fd = libc.accept4(listener, 0, 0, SOCK_CLOEXEC | SOCK_NONBLOCK);
-  if (fd < 0) return undefined;
+  if (fd < 0) {
+    if (errno() === ERRNO.EMFILE || errno() === ERRNO.ENFILE) turnAway(listener);
+    return undefined;
+  }
   scratch.view.setUint32(0, 0, true);
   libc.setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, scratch.address, 4);
   scratch.view.setUint32(64, 12, true);

@@ -7,9 +7,10 @@
  *
  * In the guest-handle array the handles are not in the struct: block i of an operation is element i of the array.
  */
+
+import { XEN_DMOP_modified_memory, XEN_DMOP_track_dirty_vram } from '../abi/xen/dm-op.js';
 import type { GuestBuffer } from '../boundary/guest-buffer.js';
 import { XenError } from '../boundary/xen-error.js';
-import { XEN_DMOP_modified_memory, XEN_DMOP_track_dirty_vram } from '../abi/xen/dm-op.js';
 import type { Domain } from '../hypervisor/domain.js';
 import type { Actor, World } from './model/world.js';
 

@@ -70,6 +70,27 @@ export interface Session {
   inherit(process: ModelProcess): Session;
 }
 
+/** A stretch of a file: from the line that holds `from` to the one that holds `to`, or to the end. */
+export interface Source {
+  readonly file: string;
+  readonly from: string;
+  readonly to?: string;
+}
+
+/** The stretch of a proposal's file that is marked as a part of it. */
+export function markedPart(name: string, part: 'kernel' | 'hypervisor'): Source {
+  return {
+    file: `src/schemes/proposals/${name}.ts`,
+    from: `// ${part} part: begin`,
+    to: `// ${part} part: end`,
+  };
+}
+
+/** Both marked parts of a file. */
+export function markedParts(name: string): Proposal['sources'] {
+  return { kernel: [markedPart(name, 'kernel')], hypervisor: [markedPart(name, 'hypervisor')] };
+}
+
 export interface Proposal {
   readonly id: string;
   readonly name: string;
@@ -79,11 +100,15 @@ export interface Proposal {
   readonly summary: string;
   /** A deliberately broken form of another one, there to show that an attack can succeed. */
   readonly brokenFormOf?: string;
+  /** Of a broken form: takes a check out of the hypervisor's own code, in this world only. */
+  weaken?(world: World): void;
+  /** Of a broken form: a domid is given to the next domain at once. */
+  readonly reusesDomids?: boolean;
   open(world: World, process: ModelProcess): Session;
   /** A DM op of dom0's own kernel, with a block in kernel memory. */
   kernelCall(world: World, call: DmCall): Result;
-  /** The parts whose change a new operation may need, and their files, for the counts. */
-  readonly sources: { readonly kernel: readonly string[]; readonly hypervisor: readonly string[] };
+  /** What its two parts are written in, for the counts of lines. */
+  readonly sources: { readonly kernel: readonly Source[]; readonly hypervisor: readonly Source[] };
 }
 
 /** A call's result, or its refusal. Whatever else is thrown is a bug and not caught here. */

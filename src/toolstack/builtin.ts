@@ -11,6 +11,8 @@ export interface BuiltinOptions {
   readonly domid: number;
   readonly socketPath: string;
   readonly directory: string;
+  /** Gives the start-up up. */
+  readonly signal?: AbortSignal;
 }
 
 const PROGRAM = fileURLToPath(new URL('../devices/main.js', import.meta.url));
@@ -33,8 +35,11 @@ export async function startBuiltin(options: BuiltinOptions): Promise<DeviceModel
     child.on('exit', (code, signal) => resolve(signal ? `ended by ${signal}` : `ended with status ${code}`));
   });
   const lines = createInterface({ input: child.stdout });
+  const giveUp = () => child.kill('SIGKILL');
+  options.signal?.addEventListener('abort', giveUp);
   const first = await Promise.race([once(lines, 'line') as Promise<[string]>, ended]);
-  if (typeof first === 'string') throw new Error(`the built-in device model ${first}\n${said}`);
+  options.signal?.removeEventListener('abort', giveUp);
+  if (typeof first === 'string') throw new Error(`the built-in device model did not come up: it ${first}\n${said}`);
   return {
     kind: 'builtin',
     pid: child.pid as number,

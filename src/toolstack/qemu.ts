@@ -32,6 +32,8 @@ export interface QemuOptions {
   readonly environment: Readonly<Record<string, string>>;
   /** Where QEMU's own messages go. */
   readonly onMessage: (text: string) => void;
+  /** Gives the start-up up. */
+  readonly signal?: AbortSignal;
 }
 
 export interface DeviceModelProcess {
@@ -80,7 +82,7 @@ export function qemuArguments(options: QemuOptions, socket: string, uid: number 
 }
 
 /**
- * Starts QEMU and waits until it answers on QMP, restricted and stopped.
+ * Starts QEMU and waits until it answers on QMP, restricted, and has been told to go on.
  * @throws Error with what QEMU said where it does not come up
  */
 export async function startQemu(options: QemuOptions): Promise<QemuProcess> {
@@ -88,13 +90,16 @@ export async function startQemu(options: QemuOptions): Promise<QemuProcess> {
   const socket = join(options.directory, 'qmp-libxl');
   await mkdir(join(options.directory, 'root'), { recursive: true });
   const child = spawn(options.binary, qemuArguments(options, socket, uid), {
-    env: { PATH: process.env.PATH ?? '/usr/bin:/bin', ...options.environment, XEN_DOMAIN_ID: String(options.domid) },
+    env: environmentOf(options),
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const said = collectMessages(child, options.onMessage);
   const ended = endOf(child);
+  const giveUp = () => child.kill('SIGKILL');
+  options.signal?.addEventListener('abort', giveUp);
   try {
     const qmp = await connectQmp(socket, ended);
+    await qmp.execute('cont');
     return {
       kind: 'qemu',
       pid: child.pid as number,
@@ -104,9 +109,18 @@ export async function startQemu(options: QemuOptions): Promise<QemuProcess> {
       stop: () => stopQemu(child, qmp, ended),
     };
   } catch (error) {
+    const why = await Promise.race([ended, undefined]).then((how) => (how ? `it ${how}` : (error as Error).message));
     child.kill('SIGKILL');
-    throw new Error(`${options.binary} did not come up: ${(error as Error).message}\n${said()}`);
+    await ended; // nothing of it is left when the caller hears of it
+    throw new Error(`${options.binary} did not come up: ${why}\n${said()}`);
+  } finally {
+    options.signal?.removeEventListener('abort', giveUp);
   }
+}
+
+function environmentOf({ environment, domid }: QemuOptions): Record<string, string> {
+  const path = process.env.PATH ?? '/usr/bin:/bin';
+  return { PATH: path, ...environment, POSTERN_EXIT_WITH_HOST: '1', XEN_DOMAIN_ID: String(domid) };
 }
 
 function collectMessages(child: ChildProcess, onMessage: (text: string) => void): () => string {

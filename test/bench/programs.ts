@@ -52,8 +52,8 @@ export function setCpus(pid: number, list: string): void {
 }
 
 /** The lines a program prints, as they come; ends when it does. @throws Error where it fails */
-export async function* linesOf(command: string, args: readonly string[], env?: NodeJS.ProcessEnv) {
-  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'], ...(env && { env }) });
+export async function* linesOf(command: string, args: readonly string[], variables: Readonly<Record<string, string>>) {
+  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, ...variables } });
   const ended = new Promise<string | undefined>((resolve) => {
     child.on('error', (error) => resolve(error.message));
     child.on('exit', (code, signal) => resolve(code === 0 ? undefined : `ended with ${signal ?? code}`));
@@ -69,8 +69,8 @@ export async function* linesOf(command: string, args: readonly string[], env?: N
 
 export interface HostProcess {
   readonly pid: number;
-  /** For programs that are to use it. */
-  readonly environment: NodeJS.ProcessEnv;
+  /** What programs that are to use it have to be given. */
+  readonly variables: Readonly<Record<string, string>>;
   stop(): Promise<void>;
 }
 
@@ -78,14 +78,14 @@ export interface HostProcess {
 export async function startHost(name: string): Promise<HostProcess> {
   const args = [POSTERN, 'host', '--socket', temporary(name), '--domains', '1'];
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
-  const environment: NodeJS.ProcessEnv = { ...process.env };
+  const variables: Record<string, string> = {};
   for await (const line of createInterface({ input: child.stdout })) {
     const [, key, value] = /^export (\w+)=(.*)$/.exec(line) ?? [];
-    if (key !== undefined) environment[key] = value;
+    if (key !== undefined) variables[key] = value as string;
     if (key === 'XENSTORED_PATH') break;
   }
-  if (environment.LD_PRELOAD === undefined) throw new NotMeasured('the host has not come up with its library');
-  return { pid: child.pid as number, environment, stop: () => stopProcess(child) };
+  if (variables.LD_PRELOAD === undefined) throw new NotMeasured('the host has not come up with its library');
+  return { pid: child.pid as number, variables, stop: () => stopProcess(child) };
 }
 
 async function stopProcess(child: ChildProcess): Promise<void> {

@@ -98,7 +98,7 @@ export class FakeHypercalls implements Hypercalls {
       if (errno !== undefined) errors.push({ page, nrPages: 1, errno });
       else runs.push({ page, nrPages: 1, extent: EXTENT, frame: Number(BigInt.asUintN(20, gfn)) });
     }
-    return { runs, errors };
+    return { runs, errors, release() {} };
   }
 
   resourceSize(domid: number, type: number, id: number): number {
@@ -110,7 +110,7 @@ export class FakeHypercalls implements Hypercalls {
   resourceFrames(domid: number, type: number, id: number, frame: bigint, nrFrames: number): Mapping {
     this.resources.push([domid, type, id, frame, nrFrames]);
     if (this.failure) throw this.failure;
-    return { runs: [{ page: 0, nrPages: nrFrames, extent: EXTENT, frame: 0 }], errors: [] };
+    return { runs: [{ page: 0, nrPages: nrFrames, extent: EXTENT, frame: 0 }], errors: [], release() {} };
   }
 
   private operation(): Operation {

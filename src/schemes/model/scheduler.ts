@@ -12,6 +12,8 @@ export class Scheduler {
   points = 0;
   /** What happened in order, for `--explain`. */
   readonly events: string[] = [];
+  /** Off for measurements: nobody reads the events. */
+  isRecording = true;
   private steps: (() => void)[] = [];
   private inCall = false;
   private isStepping = false;
@@ -37,7 +39,7 @@ export class Scheduler {
   point(label: string): void {
     if (!this.inCall || this.isStepping) return;
     const index = this.points++;
-    this.events.push(label);
+    if (this.isRecording) this.events.push(label);
     for (const at of this.schedule) if (at === index) this.step();
   }
 

@@ -52,7 +52,7 @@ export class World {
   readonly stackMark: bigint;
   readonly hits: Hit[] = [];
   readonly breaches: Breach[] = [];
-  readonly meter = { kernelBytes: 0, copies: 0, slices: 0 };
+  readonly meter = { kernelBytes: 0, copies: 0, slices: 0, ranges: 0 };
   /** Whether the hypervisor has the operations that Xen doesn't. */
   hasNewOperations = false;
   private readonly kernelMap = new Map<bigint, Mapping>();
@@ -168,7 +168,8 @@ export class World {
         this.breach(invariantOf(frame.owner, 'write'), `${frame.label} has changed (frame ${frame.pfn})`);
       }
     }
-    if (fingerprint(this.theirs) !== this.theirsBefore) this.breach('domain-isolation', "the other domain's state changed");
+    if (fingerprint(this.theirs) !== this.theirsBefore)
+      this.breach('domain-isolation', "the other domain's state changed");
     this.findMarks();
   }
 
@@ -196,10 +197,17 @@ export class World {
   private announce(direction: Direction, length: number, address: bigint): void {
     this.meter.copies++;
     if (this.meter.copies === LIMITS.copies) this.breach('bounded', `${LIMITS.copies} copies in one call`);
-    this.scheduler.point(`kernel or hypervisor ${direction === 'read' ? 'copies in' : 'copies out'} ${length} bytes at ${hex(address)}`);
+    if (!this.scheduler.isRecording) return this.scheduler.point('');
+    this.scheduler.point(
+      `kernel or hypervisor ${direction === 'read' ? 'copies in' : 'copies out'} ${length} bytes at ${hex(address)}`,
+    );
   }
 
-  private eachPage(from: bigint, bytes: Uint8Array, visit: (at: bigint, offset: number, part: Uint8Array) => void): void {
+  private eachPage(
+    from: bigint,
+    bytes: Uint8Array,
+    visit: (at: bigint, offset: number, part: Uint8Array) => void,
+  ): void {
     for (let done = 0; done < bytes.length; ) {
       const at = from + BigInt(done);
       const offset = Number(at % PAGE);
@@ -221,7 +229,10 @@ export class World {
       const { pfn, owner, label } = frame;
       this.hits.push({ direction, owner, label, pfn, address, bytes: part.length });
       const verb = direction === 'read' ? 'read from' : 'written to';
-      this.breach(invariantOf(owner, direction), `${part.length} bytes ${verb} ${label} (frame ${pfn}) at ${hex(address)}`);
+      this.breach(
+        invariantOf(owner, direction),
+        `${part.length} bytes ${verb} ${label} (frame ${pfn}) at ${hex(address)}`,
+      );
     }
     if (direction === 'read') part.set(frame.bytes.subarray(offset, offset + part.length));
     else frame.bytes.set(part, offset);

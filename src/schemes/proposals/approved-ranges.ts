@@ -4,9 +4,9 @@
  * that one place and nothing else of the struct, sees to it that it is set. The hypervisor keeps one list for dom0.
  */
 import { XenError } from '../../boundary/xen-error.js';
-import { execute } from '../operations.js';
 import type { ModelProcess } from '../model/process.js';
 import type { World } from '../model/world.js';
+import { execute } from '../operations.js';
 import type { Proposal } from '../proposal.js';
 import { RawBuffer } from './copying.js';
 import { unauditedKernelCall } from './kernel-call.js';
@@ -20,7 +20,7 @@ import {
   requireUser,
   returnStruct,
 } from './pointer-session.js';
-import { type AllowedRange, RANGE_BYTES, rangesOf, requireAllowed } from './ranges.js';
+import { type AllowedRange, RANGE_BYTES, rangesOf, requireAllowed, withRanges } from './ranges.js';
 
 const FLAG_RESTRICTED = 1;
 
@@ -74,7 +74,7 @@ function hypercall(
   address: bigint,
 ): number {
   const actor = actorOf(process);
-  const struct = fetchStruct(world, process, address);
+  const struct = fetchStruct(world, process, address, true);
   const isRestricted = ((struct[4] as number) & FLAG_RESTRICTED) !== 0;
   struct.fill(0, 4, 8);
   const raw = (handle: bigint, size: number) => new RawBuffer(world, actor, process.space, handle, size);
@@ -106,8 +106,5 @@ export const approvedRanges: Proposal = {
     return new PointerSession(world, new ApprovedRangesFile(world, list), process);
   },
   kernelCall: unauditedKernelCall,
-  sources: {
-    kernel: ['src/schemes/proposals/approved-ranges.ts'],
-    hypervisor: ['src/schemes/proposals/approved-ranges.ts', 'src/schemes/proposals/ranges.ts'],
-  },
+  sources: withRanges('approved-ranges'),
 };

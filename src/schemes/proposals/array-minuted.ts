@@ -10,7 +10,7 @@ import { XenError } from '../../boundary/xen-error.js';
 import type { ModelProcess } from '../model/process.js';
 import type { Actor, World } from '../model/world.js';
 import { type Blocks, execute, PAYLOAD, STRUCT_SIZE } from '../operations.js';
-import { attempt, type DmCall, type Proposal, type Result } from '../proposal.js';
+import { attempt, type DmCall, markedParts, type Proposal, type Result } from '../proposal.js';
 import { type ArrayFile, ArraySession } from './array-session.js';
 import { AuditedBuffer, RawBuffer } from './copying.js';
 import { actorOf, requireUser } from './pointer-session.js';
@@ -21,7 +21,6 @@ export type Flaw =
   | 'audits-wrapped-end'
   | 'reads-array-twice'
   | 'reads-domid-twice'
-  | 'reads-op-twice'
   | 'garbage-for-missing'
   | 'not-zeroed'
   | 'copies-out-whole'
@@ -32,6 +31,7 @@ export type Flaw =
   | 'no-domid-check'
   | 'hypercalls-allowed'
   | 'no-pinning'
+  | 'no-count-bound'
   | 'asserts-on-missing';
 
 type Flaws = ReadonlySet<Flaw>;
@@ -75,7 +75,8 @@ class MinutedFile implements ArrayFile {
       domid = view.getUint16(0, true);
     }
     const count = view.getUint32(4, true);
-    if (count === 0) return 0;
+    if (count === 0) return flaws.has('garbage-for-missing') ? this.hypervisor.call(actorOf(process), domid, []) : 0;
+    if (count > 16 && flaws.has('no-count-bound')) world.breach('no-crash', `${count} handles copied into room for 16`);
     world.kernelAllocates(count * 16);
     const array = view.getBigUint64(8, true);
     const blocks = this.audit(process, array, count);
@@ -162,11 +163,11 @@ class MinutedHypervisor {
 
   call(actor: Actor, domid: number, blocks: readonly GuestBuffer[]): number {
     const { world, flaws } = this;
-    const first = blocks[0] as GuestBuffer;
-    const struct = this.copyIn(first);
-    if (flaws.has('reads-op-twice')) first.copyFrom(0, struct.subarray(0, Math.min(first.size, STRUCT_SIZE)));
-    const before = this.leftOver;
+    const before = this.leftOver.map((buffer) => takenOver(buffer, actor));
     this.leftOver = blocks;
+    const first = blocks[0] ?? before[0];
+    if (!first) throw new XenError('ENODATA', 'no blocks');
+    const struct = this.copyIn(first);
     const get = (index: number) => {
       if (blocks[index] === undefined && flaws.has('asserts-on-missing')) throw new Error(`no block ${index}`);
       return blocks[index] ?? (flaws.has('garbage-for-missing') ? before[index] : undefined);
@@ -180,13 +181,14 @@ class MinutedHypervisor {
 
   private copyIn(first: GuestBuffer): Uint8Array {
     const { world, flaws } = this;
-    const stack = new Uint8Array(STRUCT_SIZE + 4096);
+    const stack = new Uint8Array(flaws.has('no-size-bound') ? STRUCT_SIZE + 4096 : STRUCT_SIZE);
     if (flaws.has('not-zeroed')) new BigUint64Array(stack.buffer).fill(world.stackMark);
     if (first.size > STRUCT_SIZE && !flaws.has('no-size-bound')) {
       throw new XenError('E2BIG', `the first block has ${first.size} bytes, an op at most ${STRUCT_SIZE}`);
     }
     const size = Math.min(first.size, stack.length);
-    if (size > STRUCT_SIZE) world.breach('no-crash', `${size - STRUCT_SIZE} bytes of the hypervisor's stack overwritten`);
+    if (size > STRUCT_SIZE)
+      world.breach('no-crash', `${size - STRUCT_SIZE} bytes of the hypervisor's stack overwritten`);
     first.copyFrom(0, stack.subarray(0, size));
     return stack.slice(0, STRUCT_SIZE);
   }
@@ -198,6 +200,11 @@ class MinutedHypervisor {
   }
 }
 // hypervisor part: end
+
+/** A handle that another call left behind, used by this one. */
+function takenOver(buffer: GuestBuffer, actor: Actor): GuestBuffer {
+  return buffer instanceof AuditedBuffer ? buffer.on(actor) : buffer;
+}
 
 function unbounded(buffer: GuestBuffer): GuestBuffer {
   return buffer instanceof AuditedBuffer ? buffer.withoutSize() : buffer;
@@ -227,10 +234,7 @@ function kernelCall(world: World, hypervisor: MinutedHypervisor, call: DmCall): 
   return attempt(() => hypervisor.call('kernel', call.domid, blocks));
 }
 
-const sources = {
-  kernel: ['src/schemes/proposals/array-minuted.ts'],
-  hypervisor: ['src/schemes/proposals/array-minuted.ts'],
-};
+const sources = markedParts('array-minuted');
 
 export const arrayMinuted: Proposal = {
   id: 'array-minuted',

@@ -4,8 +4,12 @@
  * memory, copied with the kernel's rights.
  */
 import { encode, u16 } from '../../abi/layout.js';
-import { IOCTL_PRIVCMD_DM_OP, IOCTL_PRIVCMD_HYPERCALL, IOCTL_PRIVCMD_RESTRICT } from '../../abi/linux/privcmd.js';
-import { privcmd_hypercall } from '../../abi/linux/privcmd.js';
+import {
+  IOCTL_PRIVCMD_DM_OP,
+  IOCTL_PRIVCMD_HYPERCALL,
+  IOCTL_PRIVCMD_RESTRICT,
+  privcmd_hypercall,
+} from '../../abi/linux/privcmd.js';
 import type { GuestBuffer } from '../../boundary/guest-buffer.js';
 import type { Hypercalls } from '../../boundary/hypercalls.js';
 import type { Operation } from '../../boundary/operation.js';
@@ -161,12 +165,16 @@ export const arrayShipped: Proposal = {
   id: 'array-shipped',
   name: 'Guest-handle array, as shipped',
   product: true,
-  summary: 'the same with bounds: 16 buffers of 4096 bytes pass the kernel, 2 the hypervisor; a short struct is refused',
+  summary:
+    'the same with bounds: 16 buffers of 4096 bytes pass the kernel, 2 the hypervisor; a short struct is refused',
   open: (world, process) => new ArraySession(world, new ShippedFile(world, world.platform.audit, true), process),
   kernelCall,
   sources: {
-    kernel: ['src/dom0/privcmd.ts', 'src/dom0/user-buffer.ts'],
-    hypervisor: ['src/hypervisor/hypercalls/dm-op/dm-op.ts', 'src/hypervisor/hypercalls/dm-op/dm-op-buffers.ts'],
+    kernel: [
+      { file: 'src/dom0/privcmd.ts', from: 'private dmOp(' },
+      { file: 'src/dom0/user-buffer.ts', from: 'export class' },
+    ],
+    hypervisor: [{ file: 'src/hypervisor/hypercalls/dm-op/dm-op-buffers.ts', from: 'export const PAYLOAD' }],
   },
 };
 

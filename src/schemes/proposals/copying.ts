@@ -55,6 +55,11 @@ export class AuditedBuffer implements GuestBuffer {
     this.world.copyVirtual(this.actor, this.space, this.address + BigInt(offset), from, 'write');
   }
 
+  /** For the deliberately broken forms: the same memory on somebody else's behalf. */
+  on(actor: Actor): GuestBuffer {
+    return new AuditedBuffer(this.world, actor, this.space, this.address, this.size);
+  }
+
   /** For the deliberately broken forms: copies are not kept to the size. */
   withoutSize(): GuestBuffer {
     return new AuditedBuffer(this.world, this.actor, this.space, this.address, Number.MAX_SAFE_INTEGER);

@@ -42,6 +42,25 @@ export const BROKEN_FORMS: readonly Proposal[] = [
   flawedArray('The domid is not looked at', 'no-domid-check'),
   flawedArray('Plain hypercalls pass a restricted file', 'hypercalls-allowed'),
   flawedArray('What was audited is not pinned', 'no-pinning'),
+  flawedArray('The hypervisor copies any number of handles', 'no-count-bound'),
+  {
+    ...arrayMinuted,
+    id: 'array-minuted/reuses-domids',
+    name: 'The next domain gets the domid of one that has just gone',
+    brokenFormOf: 'array-minuted',
+    reusesDomids: true,
+  },
+  {
+    ...arrayMinuted,
+    id: 'array-minuted/inverted-ranges',
+    name: 'I/O ranges are claimed without a look at their ends',
+    brokenFormOf: 'array-minuted',
+    weaken({ mine }) {
+      const servers = mine.hvm?.ioreq;
+      if (!servers) throw new Error('the domain is not HVM');
+      servers.mapRange = (_emulator, id, type, start, end) => void servers.get(id)?.ranges[type]?.add(start, end);
+    },
+  },
 ];
 
 export function proposal(id: string): Proposal | undefined {

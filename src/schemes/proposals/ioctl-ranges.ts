@@ -4,9 +4,9 @@
  * As the minutes have it, all device models of a domain are taken to have the same layout: the last to set ranges wins.
  */
 import { XenError } from '../../boundary/xen-error.js';
-import { execute } from '../operations.js';
 import type { ModelProcess } from '../model/process.js';
 import type { World } from '../model/world.js';
+import { execute } from '../operations.js';
 import { attempt, type DmCall, type Proposal, type Result } from '../proposal.js';
 import { RawBuffer } from './copying.js';
 import { unauditedKernelCall } from './kernel-call.js';
@@ -20,7 +20,7 @@ import {
   requireUser,
   returnStruct,
 } from './pointer-session.js';
-import { type AllowedRange, everything, requireAllowed } from './ranges.js';
+import { type AllowedRange, everything, requireAllowed, withRanges } from './ranges.js';
 
 /** The domain's ranges, as the hypervisor keeps them. */
 interface DomainRanges {
@@ -93,13 +93,11 @@ export const ioctlRanges: Proposal = {
   id: 'ioctl-ranges',
   name: 'Ranges set by an ioctl before privileges are dropped',
   product: false,
-  summary: 'ranges are set once for the domain; a stable bit of the call says that they apply; the kernel’s calls are exempt',
+  summary:
+    'ranges are set once for the domain; a stable bit of the call says that they apply; the kernel’s calls are exempt',
   open: (world, process) => new PointerSession(world, new IoctlRangesFile(world, rangesOfDomain(world)), process),
   kernelCall: unauditedKernelCall,
-  sources: {
-    kernel: ['src/schemes/proposals/ioctl-ranges.ts'],
-    hypervisor: ['src/schemes/proposals/ioctl-ranges.ts', 'src/schemes/proposals/ranges.ts'],
-  },
+  sources: withRanges('ioctl-ranges'),
 };
 
 /** Without the bit, the ranges apply to every call of the domain, the kernel's too. */

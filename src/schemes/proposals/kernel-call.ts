@@ -1,7 +1,8 @@
 /** The kernel's own DM op, which nothing audits: what every proposal lets it do unless it says otherwise. */
-import { attempt, type DmCall, type Result } from '../proposal.js';
-import { execute, STRUCT_SIZE } from '../operations.js';
+
 import type { World } from '../model/world.js';
+import { execute, STRUCT_SIZE } from '../operations.js';
+import { attempt, type DmCall, type Result } from '../proposal.js';
 import { RawBuffer } from './copying.js';
 
 export function unauditedKernelCall(world: World, call: DmCall): Result {
@@ -14,7 +15,8 @@ export function unauditedKernelCall(world: World, call: DmCall): Result {
       get(index) {
         const block = call.blocks?.[index - 1];
         if (!block) return undefined;
-        const handle = world.platform.addressing === 'physical' ? world.physicalOf(space, block.address) : block.address;
+        const handle =
+          world.platform.addressing === 'physical' ? world.physicalOf(space, block.address) : block.address;
         return new RawBuffer(world, 'kernel', space, handle, Number(block.size));
       },
       nested: () => undefined,

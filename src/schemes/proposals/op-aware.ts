@@ -6,10 +6,10 @@
 import type { GuestBuffer } from '../../boundary/guest-buffer.js';
 import { XenError } from '../../boundary/xen-error.js';
 import { MAX_OP } from '../../hypervisor/hypercalls/dm-op/table.js';
-import { blockSizes, execute, OP_grown, OP_scatter_status } from '../operations.js';
 import type { ModelProcess } from '../model/process.js';
 import type { World } from '../model/world.js';
-import type { Proposal } from '../proposal.js';
+import { blockSizes, execute, OP_grown, OP_scatter_status } from '../operations.js';
+import { markedParts, type Proposal } from '../proposal.js';
 import { AuditedBuffer, RawBuffer } from './copying.js';
 import { unauditedKernelCall } from './kernel-call.js';
 import {
@@ -45,7 +45,7 @@ class OpAwareFile implements PointerFile {
     sizes.forEach((size, i) => {
       audited.push(this.auditHandle(process, handleOf(struct, i + 1)!.handle, size));
     });
-    if (op === OP_scatter_status && audited[0]) this.auditNested(process, audited[0], struct);
+    if (op === OP_scatter_status && audited[0]) this.auditNested(audited[0], struct);
     try {
       const result = hypercall(world, process, domid, struct, audited);
       returnStruct(world, process, address, struct);
@@ -61,7 +61,7 @@ class OpAwareFile implements PointerFile {
     return new AuditedBuffer(this.world, actorOf(process), process.space, address, size);
   }
 
-  private auditNested(process: ModelProcess, list: GuestBuffer, struct: Uint8Array): void {
+  private auditNested(list: GuestBuffer, struct: Uint8Array): void {
     const nr = new DataView(struct.buffer).getUint32(8, true);
     if (nr > 64) throw new XenError('E2BIG', `${nr} handles at once`);
     for (let i = 0; i < nr; i++) {
@@ -105,7 +105,7 @@ function hypercall(
 }
 // hypervisor part: end
 
-const sources = { kernel: ['src/schemes/proposals/op-aware.ts'], hypervisor: ['src/schemes/proposals/op-aware.ts'] };
+const sources = markedParts('op-aware');
 
 /** @param known operations beside Xen's own that the kernel was taught */
 export function opAwareKnowing(known: ReadonlySet<number>): Proposal {

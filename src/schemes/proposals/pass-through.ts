@@ -1,8 +1,9 @@
 /** Today's (2016): privcmd passes whatever it is given, and the hypervisor follows every pointer with the kernel's rights. */
-import { execute } from '../operations.js';
+
 import type { ModelProcess } from '../model/process.js';
 import type { World } from '../model/world.js';
-import type { Proposal } from '../proposal.js';
+import { execute } from '../operations.js';
+import { markedParts, type Proposal } from '../proposal.js';
 import { RawBuffer } from './copying.js';
 import { unauditedKernelCall } from './kernel-call.js';
 import {
@@ -54,5 +55,5 @@ export const passThrough: Proposal = {
   summary: 'privcmd passes every hypercall on as it is; pointers are followed with the kernel’s rights',
   open: (world, process) => new PointerSession(world, new PassThroughFile(world), process),
   kernelCall: unauditedKernelCall,
-  sources: { kernel: ['src/schemes/proposals/pass-through.ts'], hypervisor: ['src/schemes/proposals/pass-through.ts'] },
+  sources: markedParts('pass-through'),
 };

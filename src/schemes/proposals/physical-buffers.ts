@@ -3,11 +3,11 @@
  * with every call; the program only ever names offsets in it. The frames are the file's until it is closed.
  */
 import { XenError } from '../../boundary/xen-error.js';
-import { execute, OLD_STRUCT_SIZE, PAYLOAD, STRUCT_SIZE } from '../operations.js';
 import type { Frame } from '../model/physical-memory.js';
 import type { ModelProcess } from '../model/process.js';
 import type { World } from '../model/world.js';
-import type { Proposal } from '../proposal.js';
+import { execute, OLD_STRUCT_SIZE, PAYLOAD, STRUCT_SIZE } from '../operations.js';
+import { markedParts, type Proposal } from '../proposal.js';
 import { FrameBuffer, RawBuffer } from './copying.js';
 import { unauditedKernelCall } from './kernel-call.js';
 import { actorOf, handleOf, type PointerFile, PointerSession } from './pointer-session.js';
@@ -24,7 +24,8 @@ class PhysicalBuffersFile implements PointerFile {
 
   /** mmap: more pages at the buffer's end. */
   allocate(process: ModelProcess, nrPages: number): bigint {
-    if (this.frames.length + nrPages > MAX_PAGES) throw new XenError('ENOMEM', `more than ${MAX_PAGES} pages of buffer`);
+    if (this.frames.length + nrPages > MAX_PAGES)
+      throw new XenError('ENOMEM', `more than ${MAX_PAGES} pages of buffer`);
     this.base ??= process.allocate(0, '') + 0x100_0000n;
     const address = this.base + BigInt(this.frames.length) * 4096n;
     for (let i = 0; i < nrPages; i++) {
@@ -83,8 +84,5 @@ export const physicalBuffers: Proposal = {
   summary: 'calls name offsets in a buffer that privcmd allocated and whose frames it fills in',
   open: (world, process) => new PointerSession(world, new PhysicalBuffersFile(world), process),
   kernelCall: unauditedKernelCall,
-  sources: {
-    kernel: ['src/schemes/proposals/physical-buffers.ts'],
-    hypervisor: ['src/schemes/proposals/physical-buffers.ts'],
-  },
+  sources: markedParts('physical-buffers'),
 };

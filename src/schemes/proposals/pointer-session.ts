@@ -6,10 +6,10 @@
  *     ioctl argument   0 domid   8 address of the struct
  */
 import { XenError } from '../../boundary/xen-error.js';
-import { blockSizes, OLD_STRUCT_SIZE, PAYLOAD, STRUCT_SIZE } from '../operations.js';
 import type { AddressSpace } from '../model/address-space.js';
 import type { ModelProcess } from '../model/process.js';
 import type { World } from '../model/world.js';
+import { blockSizes, OLD_STRUCT_SIZE, PAYLOAD, STRUCT_SIZE } from '../operations.js';
 import { attempt, type CallLayout, type DmCall, type PreparedCall, type Result, type Session } from '../proposal.js';
 
 const ARGUMENT = 0n;
@@ -41,7 +41,7 @@ export class PointerSession implements Session {
     readonly process: ModelProcess,
   ) {
     this.scratch = file.allocate?.(process, 1) ?? process.allocate(1, 'call');
-    file.declare?.(process, this.scratch, 4096);
+    this.declare(this.scratch, 4096);
   }
 
   declare(address: bigint, size: number): Result {
@@ -50,7 +50,7 @@ export class PointerSession implements Session {
 
   memory(nrPages: number): bigint {
     const address = this.file.allocate?.(this.process, nrPages) ?? this.process.allocate(nrPages, 'block');
-    this.file.declare?.(this.process, address, nrPages * 4096);
+    this.declare(address, nrPages * 4096);
     return address;
   }
 
@@ -142,9 +142,10 @@ export function requireUser(world: World, address: bigint, size: number): void {
 }
 
 /** The hypervisor's copy of a struct in the caller's memory: one copy, of the largest struct. */
-export function fetchStruct(world: World, process: ModelProcess, address: bigint): Uint8Array {
+export function fetchStruct(world: World, process: ModelProcess, address: bigint, hasFlags = false): Uint8Array {
   const struct = new Uint8Array(OLD_STRUCT_SIZE);
   world.copyVirtual(actorOf(process), process.space, address, struct, 'read');
+  if (!hasFlags) struct.fill(0, 4, 8); // nobody looks at the word
   return struct;
 }
 

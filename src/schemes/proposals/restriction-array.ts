@@ -3,9 +3,10 @@
  * says is valid for the caller. Where hypercalls name virtual memory that is one range, 0 to the end of user space; where
  * they name physical memory, it is every frame the process has.
  */
-import { execute } from '../operations.js';
+
 import type { ModelProcess } from '../model/process.js';
 import type { World } from '../model/world.js';
+import { execute } from '../operations.js';
 import type { Proposal } from '../proposal.js';
 import { RawBuffer } from './copying.js';
 import { unauditedKernelCall } from './kernel-call.js';
@@ -19,7 +20,7 @@ import {
   requireUser,
   returnStruct,
 } from './pointer-session.js';
-import { type AllowedRange, everything, RANGE_BYTES, requireAllowed } from './ranges.js';
+import { type AllowedRange, everything, RANGE_BYTES, requireAllowed, withRanges } from './ranges.js';
 
 // kernel part: begin
 class RestrictionArrayFile implements PointerFile {
@@ -73,8 +74,5 @@ export const restrictionArray: Proposal = {
   summary: 'privcmd adds to every call the ranges that are valid on the platform; the hypervisor keeps copies to them',
   open: (world, process) => new PointerSession(world, new RestrictionArrayFile(world), process),
   kernelCall: unauditedKernelCall,
-  sources: {
-    kernel: ['src/schemes/proposals/restriction-array.ts'],
-    hypervisor: ['src/schemes/proposals/restriction-array.ts', 'src/schemes/proposals/ranges.ts'],
-  },
+  sources: withRanges('restriction-array'),
 };

@@ -5,11 +5,11 @@
  */
 import { XEN_DMOP_track_dirty_vram } from '../../abi/xen/dm-op.js';
 import { XenError } from '../../boundary/xen-error.js';
-import { execute } from '../operations.js';
 import type { Frame } from '../model/physical-memory.js';
 import type { ModelProcess } from '../model/process.js';
 import type { World } from '../model/world.js';
-import type { Proposal } from '../proposal.js';
+import { execute } from '../operations.js';
+import { markedParts, type Proposal } from '../proposal.js';
 import { FrameBuffer, RawBuffer } from './copying.js';
 import { unauditedKernelCall } from './kernel-call.js';
 import {
@@ -98,8 +98,9 @@ export const specialArea: Proposal = {
   id: 'special-area',
   name: 'One nominated area for dirty VRAM',
   product: false,
-  summary: 'the bitmap of track_dirty_vram goes to a hypercall buffer that was nominated before; nothing else is special',
+  summary:
+    'the bitmap of track_dirty_vram goes to a hypercall buffer that was nominated before; nothing else is special',
   open: (world, process) => new SpecialAreaSession(world, new SpecialAreaFile(world), process),
   kernelCall: unauditedKernelCall,
-  sources: { kernel: ['src/schemes/proposals/special-area.ts'], hypervisor: ['src/schemes/proposals/special-area.ts'] },
+  sources: markedParts('special-area'),
 };

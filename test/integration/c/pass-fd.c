@@ -40,6 +40,20 @@ static int run_sender(int to)
     return end();
 }
 
+/* A port of domain 1 that dom0 may bind: the one of a new ioreq server's buffered ring. */
+static unsigned buffered_port(int privcmd)
+{
+    struct xen_dm_op create = {.op = XEN_DMOP_create_ioreq_server};
+    struct xen_dm_op info = {.op = XEN_DMOP_get_ioreq_server_info};
+
+    create.u.create_ioreq_server.handle_bufioreq = HVM_IOREQSRV_BUFIOREQ_ATOMIC;
+    check_result("makes an ioreq server", dm_op(privcmd, 1, &create, sizeof create), 0);
+    info.u.get_ioreq_server_info.id = create.u.create_ioreq_server.id;
+    info.u.get_ioreq_server_info.flags = XEN_DMOP_no_gfns;
+    check_result("and asks for its port", dm_op(privcmd, 1, &info, sizeof info), 0);
+    return info.u.get_ioreq_server_info.bufioreq_port;
+}
+
 static int run_receiver(int from)
 {
     int files[3];
@@ -58,8 +72,8 @@ static int run_receiver(int from)
     area = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, files[0], 0);
     check_result("maps a frame here", map_frames(files[0], 1, area, 1, &gfn, &error), 0);
     check("and reads it", *(volatile uint32_t *)area == 0, "%#x", *(volatile uint32_t *)area);
-    check_errno("evtchn: domain 2 is not", bind_unbound(files[1], 2), EACCES);
-    port = bind_unbound(files[1], 1);
+    check_errno("evtchn: domain 2 is not", bind_interdomain(files[1], 2, 1), EACCES);
+    port = bind_interdomain(files[1], 1, buffered_port(files[0]));
     check("evtchn: domain 1 is", port > 0, "%d", port);
     check_result("and notifies", notify(files[1], (unsigned)port), 0);
     return end();

@@ -15,7 +15,11 @@ describe('accounting', () => {
     for (let round = 0; round < 5; round++) {
       const domain = createHvmDomain(xen.hypervisor, { memoryMiB: 16, vcpus: 2 });
       const server = domain.hvm!.ioreq.create(xen.hypervisor.dom0, 2);
-      xen.hypervisor.callsOfDom0().resourceFrames(domain.domid, 0, server, 0n, 2);
+      const calls = xen.hypervisor.callsOfDom0();
+      const mappings = [
+        calls.resourceFrames(domain.domid, 0, server, 0n, 2),
+        calls.foreignFrames(domain.domid, [1n, 2n]),
+      ];
       xen.addToPhysmap(domain.domid, 0, 0, 0x5000);
       for (let i = 0; i < 10; i++) xen.bindInterdomain(domain.domid, domain.evtchn.allocUnbound(0));
       expect(xen.extents.live).toBeGreaterThanOrEqual(3);
@@ -25,6 +29,8 @@ describe('accounting', () => {
       // dom0's ends stay with dom0, unbound, as after any close by the other side
       for (let port = 16; port < 26; port++) xen.hypervisor.dom0.evtchn.closeByGuest(port);
       expect(xen.hypervisor.dom0.evtchn.nrActive).toBe(0);
+      expect(xen.hypervisor.domains.count).toBe(2);
+      for (const mapping of mappings) mapping.release();
       expect(xen.hypervisor.domains.count).toBe(1);
       expect(xen.hypervisor.machine.nrExtents).toBe(0);
     }
@@ -85,6 +91,46 @@ describe('holders', () => {
     expect(xen.create({}, domid).result).toBe(0);
     expect(() => domain.drop()).toThrow('no holder');
     expect(() => domain.hold()).toThrow('dead');
+  });
+
+  test('whoever has a page of it mapped is one', () => {
+    const xen = new Toolstack();
+    const { domid } = createHvmDomain(xen.hypervisor, { memoryMiB: 1, vcpus: 2 });
+    const calls = xen.hypervisor.callsOfDom0();
+    const server = xen.domain(domid).hvm!.ioreq.create(xen.hypervisor.dom0, 1);
+    const memory = calls.foreignFrames(domid, [5n, 9999n]);
+    const pages = calls.resourceFrames(domid, 0, server, 0n, 2);
+    calls.foreignFrames(domid, [9999n]).release(); // nothing of it is mapped
+    expect(() => calls.resourceFrames(domid, 0, server, 5n, 1)).toThrow('EINVAL'); // nor of this
+    xen.destroy(domid);
+    pages.release();
+    expect(xen.info(domid)).toMatchObject({ domain: domid, tot_pages: 0n });
+    expect(() => xen.domain(domid).hvm!.ioreq.create(xen.hypervisor.dom0, 0)).toThrow('EINVAL');
+    const late = calls.foreignFrames(domid, [5n]);
+    expect([late.runs, late.errors]).toEqual([[], [{ page: 0, nrPages: 1, errno: 22 }]]);
+    late.release();
+    expect(xen.addToPhysmap(domid, 0, 0, 5)).toBe('EINVAL'); // nothing is given to it any more
+    expect(xen.populate(domid, 5, 1)).toBe(0);
+    expect(() => xen.hypervisor.setGlobalVirqHandler(VIRQ_DOM_EXC, xen.domain(domid))).toThrow('EINVAL');
+    expect(xen.create({}, domid).result).toBe('EEXIST');
+    memory.release();
+    expect(xen.destroy(domid)).toBe('ESRCH');
+    expect([xen.extents.live, xen.hypervisor.machine.nrExtents, xen.hypervisor.domains.count]).toEqual([0, 0, 1]);
+    expect(xen.create({}, domid).result).toBe(0);
+    expect(() => memory.release()).toThrow('released twice');
+  });
+
+  test('letting go while it dies leaves its end to whoever destroys it', () => {
+    const xen = new Toolstack();
+    const { domid } = createHvmDomain(xen.hypervisor, { memoryMiB: 1 });
+    const domain = xen.domain(domid);
+    const mapping = xen.hypervisor.callsOfDom0().foreignFrames(domid, [5n]);
+    for (let i = 0; i < 100; i++) domain.evtchn.allocUnbound(0);
+    expect(domain.kill(new AlwaysPreempt())).toBe(false);
+    mapping.release();
+    expect(xen.info(domid).domain).toBe(domid);
+    expect(xen.destroy(domid)).toBe(0);
+    expect(xen.hypervisor.domains.count).toBe(1);
   });
 });
 

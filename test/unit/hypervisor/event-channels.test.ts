@@ -1,10 +1,11 @@
 /** Event channels: rows measured on real Xen 4.17, what Xen's states allow, and who hears of what. */
 import { describe, expect, test } from 'vitest';
 import * as E from '../../../dist/abi/xen/event-channel.js';
-import { HYPERVISOR, VIRQ_DOM_EXC } from '../../../dist/abi/xen/xen.js';
+import { HYPERVISOR, NR_VIRQS, VIRQ_DOM_EXC } from '../../../dist/abi/xen/xen.js';
 import type { EventChannels } from '../../../dist/hypervisor/event-channels.js';
+import { Hypervisor } from '../../../dist/hypervisor/hypervisor.js';
 import { NEVER_PREEMPT } from '../../../dist/hypervisor/preemption.js';
-import { AlwaysPreempt, type Result, Toolstack } from '../../support/toolstack.js';
+import { AlwaysPreempt, PlainExtents, type Result, Toolstack } from '../../support/toolstack.js';
 
 /** Collects what reaches a domain. */
 function listen(evtchn: EventChannels): number[] {
@@ -214,6 +215,22 @@ describe('virtual interrupts', () => {
       result: 0,
       out: { port: 16 },
     });
+  });
+
+  test('dom0’s kernel has bound its own, and no process gets those', () => {
+    const xen = new Toolstack();
+    const { events } = xen.hypervisor.callsOfDom0();
+    const taken = Array.from({ length: NR_VIRQS }, (_, virq) => virq).filter(
+      (virq) => errno(() => events.close(events.bindVirq(virq))) === 'EEXIST',
+    );
+    expect(taken).toEqual([0, 2, 9, 16]);
+    xen.hypervisor.dom0.evtchn.raiseVirq(2); // the kernel's business
+    expect(xen.hypervisor.dom0.evtchn.nrActive).toBe(0);
+  });
+
+  test('a timer for each vCPU of dom0', () => {
+    const { evtchn } = new Hypervisor({ extents: new PlainExtents(), dom0Vcpus: 2 }).dom0;
+    expect([0, 1, 2].map((vcpu) => errno(() => evtchn.bindVirq(0, vcpu)))).toEqual(['EEXIST', 'EEXIST', 'ENOENT']);
   });
 
   test('VIRQ_DOM_EXC tells of a shutdown, of a death and of the end', () => {

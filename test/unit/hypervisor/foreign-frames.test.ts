@@ -1,7 +1,7 @@
 /** Mapping another domain's memory: runs of frames, and an errno for each page that isn't there. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { createHvmDomain } from '../../../dist/hypervisor/build-domain.js';
+import { createHvmDomain, createPvDomain } from '../../../dist/hypervisor/build-domain.js';
 import { Toolstack } from '../../support/toolstack.js';
 
 const xen = new Toolstack();
@@ -46,6 +46,17 @@ test.each<[string, bigint[], { page: number; nrPages: number }[], { page: number
   expect(mapping.runs).toMatchObject(runs);
   expect(mapping.runs).toHaveLength(runs.length);
   expect(mapping.errors).toEqual(errors.map((e) => ({ ...e, errno: 22 })));
+});
+
+test.each([
+  [0n, 1],
+  [7n, 1],
+  [1n << 41n, 1],
+  [(1n << 40n) - 1n, 22],
+  [(1n << 64n) - 1n, 22],
+])('frame %d, which is not the PV domain’s, is errno %i', (gfn, errno) => {
+  const pv = createPvDomain(xen.hypervisor);
+  expect(calls.foreignFrames(pv.domid, [gfn])).toMatchObject({ runs: [], errors: [{ page: 0, nrPages: 1, errno }] });
 });
 
 test('a domain that isn’t there', () => {

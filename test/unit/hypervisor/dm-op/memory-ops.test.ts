@@ -315,6 +315,7 @@ describe('relocate_memory', () => {
     ['nothing from the end', 0, MAX, 5n, 'OK'],
     ['nothing to the invalid frame', 0, 0x94n, MAX, 'EINVAL'],
     ['to the invalid frame', 2, 0x100n, MAX, 'EINVAL'],
+    ['65536 pages: none, counted in 16 bits', 0x10000, 0x31n, 0x802n, 'OK'],
     ['source wraps', 2, MAX, 0x100n, 'EOVERFLOW'],
     ['destination wraps', 2, 0x100n, MAX - 1n, 'EOVERFLOW'],
     ['onto itself', 1, 0x70n, 0x70n, 'OK'],
@@ -360,6 +361,16 @@ describe('relocate_memory', () => {
       expect(t.domain.p2m.mfn(0x100 + i)).toBe(-1);
       expect(t.domain.p2m.mfn(0x900 + i)).not.toBe(-1);
     }
+  });
+
+  test('counts in 16 bits, and succeeds with the rest undone', () => {
+    const args = { size: 0x20003, src_gfn: 0x100n, dst_gfn: 0x900n };
+    const { verdict, out } = dm(t, abi.XEN_DMOP_relocate_memory, args);
+    expect({ verdict, out }).toEqual({
+      verdict: 'OK',
+      out: { size: 0x20000, pad: 0, src_gfn: 0x103n, dst_gfn: 0x903n },
+    });
+    expect([0x102, 0x902, 0x103, 0x903].map((gfn) => t.domain.p2m.mfn(gfn) !== -1)).toEqual([false, true, true, false]);
   });
 
   test('a domain destroyed between two slices is not found again, nor one that has its domid', () => {

@@ -165,7 +165,8 @@ describe('extents and lists', () => {
     const mapping = xen.hypervisor.callsOfDom0().foreignFrames(domid, [...mfns, 7n]);
     expect(mapping.runs).toHaveLength(1);
     expect(mapping.runs[0]).toMatchObject({ page: 0, nrPages: 2 });
-    expect(mapping.errors).toEqual([{ page: 2, nrPages: 1, errno: 22 }]);
+    expect(mapping.errors).toEqual([{ page: 2, nrPages: 1, errno: 1 }]);
+    mapping.release();
     expect(xen.populate(domid, 0, 1, 1)).toBe(0);
   });
 });
@@ -268,6 +269,11 @@ describe('resources', () => {
   test('the size of an ioreq server', () => {
     expect(acquire({ domid, type: 0, id: server }).out.nr_frames).toBe(2);
     expect(acquire({ domid: xen.hvm({ max_vcpus: 128 }), type: 0, id: 77 }).out.nr_frames).toBe(2);
+  });
+
+  test('the size of an unknown type is what Xen makes of EOPNOTSUPP', () => {
+    expect(acquire({ domid, type: 77 })).toMatchObject({ result: 0, out: { nr_frames: 2 ** 32 - 95 } });
+    expect(xen.hypervisor.callsOfDom0().resourceSize(domid, 77, 0)).toBe(2 ** 32 - 95);
   });
 
   test.each<[string, object, string]>([

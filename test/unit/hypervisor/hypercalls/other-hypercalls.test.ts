@@ -95,7 +95,7 @@ describe('sysctl getdomaininfolist', () => {
 
   test('another version, another operation, another caller', () => {
     expect(xen.withStruct(HYPERVISOR.sysctl, [], xen_sysctl, { cmd: 6, interface_version: 1 }).result).toBe('EACCES');
-    expect(xen.withStruct(HYPERVISOR.sysctl, [], xen_sysctl, { cmd: 3, interface_version: 0x15 }).result).toBe(
+    expect(xen.withStruct(HYPERVISOR.sysctl, [], xen_sysctl, { cmd: 2, interface_version: 0x15 }).result).toBe(
       'ENOSYS',
     );
     xen.caller = xen.domain(1);
