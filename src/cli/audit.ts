@@ -5,7 +5,6 @@ import { UserError } from '../host/native-library.js';
 import {
   ATTACKS,
   type AuditReport,
-  attack as attackById,
   audit,
   auditJson,
   documentParts,
@@ -31,7 +30,9 @@ const STATUS_GOT_THROUGH = 1;
 
 export function auditCommand(): Command {
   return new Command('audit')
-    .description('Attack the proposals for the DM op interface in a model of a dom0; fails if the product lets one through.')
+    .description(
+      'Attack the proposals for the DM op interface in a model of a dom0; fails if the product lets one through.',
+    )
     .option('--scheme <id>', 'one proposal only')
     .option('--attack <id>', 'one attack only')
     .option('--seed <n>', 'what all random choices come from', integer(0, 0xffffffff), 1)
@@ -83,19 +84,24 @@ async function run(options: AuditCommandOptions): Promise<void> {
   if (productFails) process.exitCode = STATUS_GOT_THROUGH;
 }
 
-function chosen<T extends { readonly id: string }>(all: readonly T[], id: string | undefined, what: string): readonly T[] {
+function chosen<T extends { readonly id: string }>(
+  all: readonly T[],
+  id: string | undefined,
+  what: string,
+): readonly T[] {
   if (id === undefined) return all;
   const found = all.filter((one) => one.id === id);
-  if (found.length === 0) throw new UserError(`there is no ${what} '${id}'; there are: ${all.map((one) => one.id).join(', ')}`);
+  if (found.length === 0)
+    throw new UserError(`there is no ${what} '${id}'; there are: ${all.map((one) => one.id).join(', ')}`);
   return found;
 }
 
 /** The project's sources lie beside what is compiled from them; where they don't, there is nothing to count. */
-function readSource(file: string): string {
+function readSource(file: string): string | undefined {
   try {
     return readFileSync(new URL(`../../${file}`, import.meta.url), 'utf8');
   } catch {
-    return '';
+    return undefined;
   }
 }
 
@@ -114,7 +120,9 @@ function writeDocument(file: string, report: AuditReport): void {
 function show({ schemes, seed, runs }: AuditReport): void {
   const mark = (blocked: boolean) => (blocked ? colors.green('·') : colors.red('✗'));
   schemes.forEach(({ proposal }, i) => {
-    print(`${i + 1}  ${proposal.id.padEnd(18)} ${proposal.product ? colors.bold(`${proposal.name} (the product)`) : proposal.name}`);
+    print(
+      `${i + 1}  ${proposal.id.padEnd(18)} ${proposal.product ? colors.bold(`${proposal.name} (the product)`) : proposal.name}`,
+    );
   });
   print('');
   const rows = (schemes[0]?.outcomes ?? []).map(({ attack }, row) => [
@@ -128,13 +136,20 @@ function show({ schemes, seed, runs }: AuditReport): void {
     const stopped = outcomes.filter(({ outcome }) => outcome.blocked).length;
     return [
       proposal.product ? colors.bold(proposal.id) : proposal.id,
-      stopped === outcomes.length ? colors.green(`${stopped} of ${outcomes.length}`) : colors.red(`${stopped} of ${outcomes.length}`),
+      stopped === outcomes.length
+        ? colors.green(`${stopped} of ${outcomes.length}`)
+        : colors.red(`${stopped} of ${outcomes.length}`),
       `${nsPerCall}`,
       `${properties.placesForNewOperation.length}`,
       properties.worksOn.join(' '),
-      `${properties.lines.kernel} + ${properties.lines.hypervisor}`,
+      `${properties.lines.kernel ?? '?'} + ${properties.lines.hypervisor ?? '?'}`,
     ];
   });
-  print(table(['proposal', 'stopped', 'ns a call', 'places for a new op', 'works on', 'lines: kernel + hypervisor'], summary));
+  print(
+    table(
+      ['proposal', 'stopped', 'ns a call', 'places for a new op', 'works on', 'lines: kernel + hypervisor'],
+      summary,
+    ),
+  );
   print(colors.dim(`\nseed ${seed}, ${runs} runs; postern audit --explain ATTACK tells how one goes`));
 }

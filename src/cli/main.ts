@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { SystemError } from '../host/libc.js';
 import { UserError } from '../host/native-library.js';
+import { auditCommand } from './audit.js';
 import { domainCommand } from './domain.js';
 import { execCommand } from './exec.js';
 import { hostCommand } from './host.js';
@@ -22,7 +23,6 @@ const STATUS_FAILURE = 1;
 const program = new Command('postern')
   .description('A Xen host for device models: run, restrict and trace them on any Linux machine.')
   .version(version)
-  .showHelpAfterError('(see --help for usage and examples)')
   .enablePositionalOptions()
   .addCommand(runCommand())
   .addCommand(execCommand())
@@ -30,6 +30,7 @@ const program = new Command('postern')
   .addCommand(domainCommand())
   .addCommand(ioCommand())
   .addCommand(supportCommand())
+  .addCommand(auditCommand())
   .addHelpText(
     'after',
     `
@@ -44,6 +45,13 @@ Examples:
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error;
 });
+
+// Settings are not handed down to commands that are put together elsewhere.
+function explainErrors(command: Command): void {
+  command.showHelpAfterError('(see --help for usage and examples)');
+  for (const each of command.commands) explainErrors(each);
+}
+explainErrors(program);
 
 try {
   await program.parseAsync();

@@ -6,7 +6,7 @@ import type { DomainPlan } from '../host/commands.js';
 export function integer(min: number, max: number): (text: string) => number {
   return (text) => {
     const value = Number(text);
-    if (!Number.isInteger(value) || value < min || value > max) {
+    if (!/^\d+$/.test(text) || value < min || value > max) {
       throw new InvalidArgumentError(`a whole number from ${min} to ${max} is needed.`);
     }
     return value;
@@ -18,10 +18,15 @@ export function vcpuList(text: string): number[] {
   return text.split(',').map(integer(1, 128));
 }
 
+/** As many as a timer can wait: 24 days. */
+const MAX_SECONDS = 2_147_483;
+
 /** Seconds, fractions allowed. */
 export function seconds(text: string): number {
   const value = Number(text);
-  if (!(value > 0)) throw new InvalidArgumentError('a number of seconds greater than 0 is needed.');
+  if (!(value > 0) || value > MAX_SECONDS) {
+    throw new InvalidArgumentError(`a number of seconds greater than 0 and up to ${MAX_SECONDS} is needed.`);
+  }
   return value;
 }
 

@@ -106,7 +106,7 @@ export class Host {
     if (message.kind !== 'result') return;
     const waiting = this.pending.get(message.id);
     this.pending.delete(message.id);
-    if (message.error !== undefined) waiting?.reject(new Error(message.error));
+    if (message.error !== undefined) waiting?.reject(new UserError(message.error));
     else waiting?.resolve(message.result as never);
   }
 

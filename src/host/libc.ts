@@ -82,6 +82,7 @@ export const libc = {
     n: number,
     timeoutMs: number,
   ) => number,
+  schedYield: c.func('int sched_yield()') as () => number,
   eventfd: c.func('int eventfd(unsigned int initial, int flags)') as (initial: number, flags: number) => number,
   poll: c.func('int poll(intptr_t fds, uint64_t n, int timeout)') as (
     fds: number,

@@ -1,13 +1,14 @@
-/** Builds the interposition library with the machine's C compiler when it is first needed, and keeps it in the cache. */
+/** Builds what is in native/ with the machine's C compiler when it is first needed, and keeps it in the cache. */
 import { execFile } from 'node:child_process';
-import { createHash } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { access, mkdir, readFile, rename, rm } from 'node:fs/promises';
 import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
 
 const NATIVE = new URL('../../native/', import.meta.url);
-const FLAGS = ['-O2', '-fPIC', '-shared', '-fvisibility=hidden', '-Wall', '-Wextra'];
+const LIBRARY_FLAGS = ['-O2', '-fPIC', '-shared', '-fvisibility=hidden', '-Wall', '-Wextra'];
+const PROGRAM_FLAGS = ['-O2', '-Wall', '-Wextra'];
 
 /** Something the user has to put right; the message says what and how. */
 export class UserError extends Error {
@@ -22,30 +23,43 @@ function cacheDirectory(): string {
  * @returns the library's path, to be set as LD_PRELOAD
  * @throws UserError where there is no compiler, or it fails
  */
-export async function nativeLibrary(): Promise<string> {
+export function nativeLibrary(): Promise<string> {
+  return built(['postern.c', 'protocol.h'], LIBRARY_FLAGS, (hash) => `libpostern-${hash}.so`);
+}
+
+/** A program of native/'s, by its source's path there, without the extension. @throws UserError likewise */
+export function nativeProgram(source: string): Promise<string> {
+  return built([`${source}.c`], PROGRAM_FLAGS, (hash) => `${basename(source)}-${hash}`);
+}
+
+/** @param sources the first is compiled, the others are part of what the result depends on */
+async function built(
+  sources: readonly string[],
+  flags: readonly string[],
+  nameFor: (hash: string) => string,
+): Promise<string> {
   const compiler = process.env.CC || 'cc';
-  const sources = await Promise.all(['postern.c', 'protocol.h'].map((name) => readFile(new URL(name, NATIVE))));
-  const hash = createHash('sha256').update(compiler).update(FLAGS.join(' '));
-  for (const source of sources) hash.update(source);
+  const hash = createHash('sha256').update(compiler).update(flags.join(' '));
+  for (const name of sources) hash.update(await readFile(new URL(name, NATIVE)));
   const directory = cacheDirectory();
-  const library = join(directory, `libpostern-${hash.digest('hex').slice(0, 16)}.so`);
+  const result = join(directory, nameFor(hash.digest('hex').slice(0, 16)));
   try {
-    await access(library);
-    return library;
+    await access(result);
+    return result;
   } catch {
     // not built yet
   }
   await mkdir(directory, { recursive: true });
-  await build(compiler, library);
-  return library;
+  await build(compiler, flags, sources[0] as string, result);
+  return result;
 }
 
-async function build(compiler: string, library: string): Promise<void> {
-  const temporary = `${library}.${process.pid}`;
-  const source = new URL('postern.c', NATIVE).pathname;
+async function build(compiler: string, flags: readonly string[], name: string, result: string): Promise<void> {
+  const temporary = `${result}.${process.pid}`;
+  const source = new URL(name, NATIVE).pathname;
   try {
-    await promisify(execFile)(compiler, [...FLAGS, '-o', temporary, source, '-ldl', '-lpthread']);
-    await rename(temporary, library); // whole or not at all: others may be building it too
+    await promisify(execFile)(compiler, [...flags, '-o', temporary, source, '-ldl', '-lpthread']);
+    await rename(temporary, result); // whole or not at all: others may be building it too
   } catch (error) {
     await rm(temporary, { force: true });
     const failure = error as NodeJS.ErrnoException & { stderr?: string };
@@ -55,6 +69,6 @@ async function build(compiler: string, library: string): Promise<void> {
           'install one (Debian, Ubuntu: apt-get install gcc libc6-dev) or name it in the environment variable CC.',
       );
     }
-    throw new UserError(`${compiler} could not build the interposition library:\n${failure.stderr ?? failure.message}`);
+    throw new UserError(`${compiler} could not build ${name}:\n${failure.stderr ?? failure.message}`);
   }
 }

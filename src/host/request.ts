@@ -193,6 +193,7 @@ export class Request implements UserMemory {
       const same = this.outputs[i] as Output;
       if (same.block !== block || same.offset !== offset || same.length !== from.length) continue;
       this.output.set(from, same.from);
+      for (let later = i + 1; later < this.nrOutputs; later++) this.overwrite(later, block, offset, from);
       return;
     }
     if (this.outputLength + from.length > this.output.length) {
@@ -212,6 +213,15 @@ export class Request implements UserMemory {
     }
     this.nrOutputs++;
     this.outputLength += from.length;
+  }
+
+  /** The client applies outputs in order: what one of them holds of bytes that were written again must be the new ones. */
+  private overwrite(output: number, block: number, offset: number, from: Uint8Array): void {
+    const other = this.outputs[output] as Output;
+    const start = Math.max(offset, other.offset);
+    const end = Math.min(offset + from.length, other.offset + other.length);
+    if (other.block !== block || start >= end) return;
+    copyBytes(from, start - offset, this.output, other.from + start - other.offset, end - start);
   }
 }
 

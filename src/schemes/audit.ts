@@ -1,7 +1,7 @@
 /** The audit as a whole: every proposal against every attack, and what each is like. The clock and files are the caller's. */
 import type { Attack } from './attacks/attack.js';
 import { costs } from './cost.js';
-import { type Properties, propertiesOf } from './properties.js';
+import { type Properties, propertiesOf, type ReadSource } from './properties.js';
 import type { Proposal } from './proposal.js';
 import { type AttackOutcome, runAttack } from './run-attack.js';
 
@@ -11,8 +11,8 @@ export interface AuditOptions {
   readonly attacks: readonly Attack[];
   /** Nanoseconds. */
   readonly nowNs: () => number;
-  /** A source file of the project by its path. */
-  readonly readSource: (file: string) => string;
+  /** A source file of the project by its path, or undefined. */
+  readonly readSource: ReadSource;
   /** Told before each attack. */
   readonly onProgress?: (done: number, all: number, proposal: Proposal, attack: Attack) => void;
 }

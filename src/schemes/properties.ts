@@ -27,10 +27,11 @@ export interface Properties {
   readonly worksOn: readonly string[];
   /** What an operation's author who uses the wrong helper does. */
   readonly wrongHelper: string;
-  readonly lines: { readonly kernel: number; readonly hypervisor: number };
+  /** Undefined where the sources aren't there. */
+  readonly lines: { readonly kernel: number | undefined; readonly hypervisor: number | undefined };
 }
 
-export function propertiesOf(proposal: Proposal, seed: number, readSource: (file: string) => string): Properties {
+export function propertiesOf(proposal: Proposal, seed: number, readSource: ReadSource): Properties {
   const careless = runAttack(proposal, attack('careless-operation')!, seed);
   const working = PLATFORMS.filter((platform) => worksHonestly(proposal, platform, seed));
   return {
@@ -42,8 +43,8 @@ export function propertiesOf(proposal: Proposal, seed: number, readSource: (file
     worksOn: working.map(({ id }) => id),
     wrongHelper: careless.blocked ? careless.reason : (careless.run.breaches[0]?.what ?? ''),
     lines: {
-      kernel: proposal.sources.kernel.reduce((sum, source) => sum + countLines(readSource, source), 0),
-      hypervisor: proposal.sources.hypervisor.reduce((sum, source) => sum + countLines(readSource, source), 0),
+      kernel: linesOf(proposal.sources.kernel, readSource),
+      hypervisor: linesOf(proposal.sources.hypervisor, readSource),
     },
   };
 }
@@ -132,7 +133,12 @@ function reachesUnnamed(proposal: Proposal, platform: ModelPlatform, seed: numbe
   const world = new World(platform, seed);
   world.hasNewOperations = true;
   const lab = new Lab(world, proposal);
-  const call = { domid: lab.mine, op: OP_scatter_status, payload: words(1), blocks: [{ address: lab.block, size: 16n }] };
+  const call = {
+    domid: lab.mine,
+    op: OP_scatter_status,
+    payload: words(1),
+    blocks: [{ address: lab.block, size: 16n }],
+  };
   const prepared = lab.prepare(call);
   lab.process.writeU64(lab.block, prepared.where.handleFor(lab.out));
   lab.process.writeU64(lab.block + 8n, 8n);
@@ -146,15 +152,25 @@ function rangesTold(proposal: Proposal, platform: ModelPlatform, seed: number): 
   return lab.world.meter.ranges;
 }
 
-/** Lines with code on them, of a stretch of a file; those that only the broken forms need don't count. */
-export function countLines(readSource: (file: string) => string, { file, from, to }: Source): number {
-  const lines = readSource(file).split('\n');
-  const start = lines.findIndex((line) => line.includes(from));
-  const end = to === undefined ? lines.length : lines.findIndex((line) => line.includes(to));
-  if (start < 0 || end < 0) throw new Error(`${file} has no stretch from '${from}' to '${to}'`);
-  return lines.slice(start, end).filter((line) => isCode(line.trim())).length;
+/** A source file's text, or undefined where it isn't there. */
+export type ReadSource = (file: string) => string | undefined;
+
+/** Lines with code on them, of stretches of files; those that only the broken forms need don't count. */
+function linesOf(sources: readonly Source[], readSource: ReadSource): number | undefined {
+  let count = 0;
+  for (const { file, from, to } of sources) {
+    const lines = readSource(file)?.split('\n');
+    if (!lines) return undefined;
+    const start = lines.findIndex((line) => line.includes(from));
+    const end = to === undefined ? lines.length : lines.findIndex((line) => line.includes(to));
+    if (start < 0 || end < 0) throw new Error(`${file} has no stretch from '${from}' to '${to}'`);
+    count += lines.slice(start, end).filter((line) => isCode(line.trim())).length;
+  }
+  return count;
 }
 
 function isCode(line: string): boolean {
-  return line !== '' && !line.startsWith('//') && !line.startsWith('/*') && !line.startsWith('*') && !line.includes('flaws');
+  return (
+    line !== '' && !line.startsWith('//') && !line.startsWith('/*') && !line.startsWith('*') && !line.includes('flaws')
+  );
 }

@@ -76,8 +76,9 @@ export function qemuArguments(options: QemuOptions, socket: string, uid: number 
     ...[...chardev('libxenstat-cmd', join(directory, 'qmp-libxenstat')), ...mon('libxenstat-cmd')],
     ...['-nodefaults', '-no-user-config', '-name', name, '-vnc', 'none', '-display', 'none', '-serial', 'pty'],
     ...['-device', `VGA,vgamem_mb=${VIDEO_MIB}`, '-boot', 'order=c', '-net', 'none', '-xen-domid-restrict'],
-    ...(uid === undefined ? [] : ['-chroot', join(directory, 'root'), '-runas', `${uid}:${uid}`]),
+    ...(uid === undefined ? [] : ['-chroot', join(directory, 'root')]),
     ...['-machine', 'xenfv,suppress-vmdesc=on,max-ram-below-4g=4026531840', '-m', String(memoryMiB)],
+    ...(uid === undefined ? [] : ['-runas', `${uid}:${uid}`]),
   ];
 }
 

@@ -63,4 +63,5 @@ async function main(): Promise<void> {
   for (const { name, note } of figures) if (note !== undefined) print(`${name}: ${note}`);
 }
 
+for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(1)); // what is started ends with it
 await main();

@@ -78,6 +78,7 @@ export interface HostProcess {
 export async function startHost(name: string): Promise<HostProcess> {
   const args = [POSTERN, 'host', '--socket', temporary(name), '--domains', '1'];
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  process.once('exit', () => child.kill('SIGKILL'));
   const variables: Record<string, string> = {};
   for await (const line of createInterface({ input: child.stdout })) {
     const [, key, value] = /^export (\w+)=(.*)$/.exec(line) ?? [];

@@ -8,6 +8,8 @@ import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { temporary } from './programs.js';
 
+const STRACE = 'strace';
+
 /** The `total` line of `strace -c`: share, seconds, microseconds a call, calls, … */
 async function totalCalls(summary: string): Promise<number> {
   const columns = /^100\.00\s+.*\btotal$/m.exec(await readFile(summary, 'utf8'))?.[0].split(/\s+/);
@@ -20,7 +22,7 @@ async function totalCalls(summary: string): Promise<number> {
  */
 export async function callsOf(pid: number, work: () => Promise<unknown>): Promise<number | undefined> {
   const summary = temporary('strace-attached');
-  const tracer = spawn('strace', ['-f', '-c', '-o', summary, '-p', String(pid)], {
+  const tracer = spawn(STRACE, ['-f', '-c', '-o', summary, '-p', String(pid)], {
     stdio: ['ignore', 'ignore', 'pipe'],
   });
   const ended = once(tracer, 'exit').catch(() => 'failed');
@@ -40,7 +42,7 @@ export async function callsOfProgram(
   const summary = temporary('strace-program');
   const set = Object.entries(variables).flatMap(([name, value]) => ['-E', `${name}=${value}`]);
   try {
-    await promisify(execFile)('strace', ['-c', '-o', summary, ...set, ...command]);
+    await promisify(execFile)(STRACE, ['-c', '-o', summary, ...set, ...command]);
   } catch {
     return undefined;
   }
