@@ -2,8 +2,9 @@
  * Who may do what to whom: the rules of Xen's default policy, in one place.
  * @spec xen:include/xsm/dummy.h
  */
+
+import { XenError } from '../boundary/xen-error.js';
 import type { Domain } from './domain.js';
-import { XenError } from './xen-error.js';
 
 /** Operations for the control domain only (XSM_PRIV). @throws XenError EPERM */
 export function requireControl(caller: Domain): void {

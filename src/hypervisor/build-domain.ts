@@ -6,11 +6,11 @@
  */
 import { XEN_DOMCTL_CDF_hap, XEN_DOMCTL_CDF_hvm, XEN_X86_EMU_ALL, XEN_X86_EMU_VPCI } from '../abi/xen/domctl.js';
 import { HVM_PARAM_IOREQ_SERVER_PFN, HVM_PARAM_NR_IOREQ_SERVER_PAGES } from '../abi/xen/hvm-params.js';
+import { NEVER_PREEMPT, type Operation, PREEMPTED, type Preemption } from '../boundary/operation.js';
 import type { Domain } from './domain.js';
 import type { CreateDomainConfig } from './domain-creation.js';
 import { setParam } from './hypercalls/hvm-op/params.js';
 import type { Hypervisor } from './hypervisor.js';
-import { NEVER_PREEMPT, type Operation, PREEMPTED, type Preemption } from './preemption.js';
 
 export interface BuildOptions {
   readonly memoryMiB?: number;

@@ -1,14 +1,14 @@
 /** The hypervisor as dom0's kernel sees it. */
 import type { Mapping } from '../boundary/extent.js';
+import type { GuestBuffer, GuestMemory } from '../boundary/guest-buffer.js';
 import type { EventChannelCalls, Hypercalls } from '../boundary/hypercalls.js';
+import type { Operation } from '../boundary/operation.js';
 import type { Domain } from './domain.js';
 import { mapForeign, mapFrames } from './foreign-frames.js';
-import type { GuestBuffer, GuestMemory } from './guest-buffer.js';
 import { Call, HypercallOperation } from './hypercalls/call.js';
 import { beginDmOp } from './hypercalls/dm-op/dm-op.js';
 import { startHypercall } from './hypercalls/table.js';
 import type { Hypervisor } from './hypervisor.js';
-import type { Operation } from './preemption.js';
 import { acquireResource, resourceMaxFrames } from './resources.js';
 
 export class ControlDomainCalls implements Hypercalls {

@@ -25,7 +25,7 @@ import {
   XEN_X86_MSR_RELAXED,
   type xen_domctl_createdomain,
 } from '../abi/xen/domctl.js';
-import { XenError } from './xen-error.js';
+import { XenError } from '../boundary/xen-error.js';
 
 export type CreateDomainConfig = TypeOf<typeof xen_domctl_createdomain>;
 

@@ -8,10 +8,11 @@
  *
  * @spec xen:common/page_alloc.c assign_pages (tot_pages, max_pages)
  */
+
+import type { Preemption } from '../boundary/operation.js';
+import { XenError } from '../boundary/xen-error.js';
 import { IndexSet } from './index-set.js';
 import type { Extent, MachineMemory } from './machine-memory.js';
-import type { Preemption } from './preemption.js';
-import { XenError } from './xen-error.js';
 
 /** Extents come in multiples of this: tables of frames are as coarse, and untouched memory costs nothing. */
 const EXTENT_GRANULE = 4096;

@@ -7,9 +7,9 @@
  * @spec xen:common/domctl.c XEN_DOMCTL_createdomain, xen:common/domain.c rcu_lock_domain_by_any_id
  */
 import { DOMID_FIRST_RESERVED, DOMID_SELF } from '../abi/xen/xen.js';
+import { XenError } from '../boundary/xen-error.js';
 import type { Domain } from './domain.js';
 import { IndexSet } from './index-set.js';
-import { XenError } from './xen-error.js';
 
 export class DomainTable {
   private readonly byDomid: (Domain | undefined)[] = [];

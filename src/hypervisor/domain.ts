@@ -9,6 +9,8 @@
  * @spec xen:common/domain.c
  */
 import { SHUTDOWN_suspend } from '../abi/xen/xen.js';
+import type { Preemption } from '../boundary/operation.js';
+import { XenError } from '../boundary/xen-error.js';
 import { DomainMemory } from './domain-memory.js';
 import { type EventChannelLimits, EventChannels } from './event-channels.js';
 import type { InterruptLines } from './interrupts/interrupt-lines.js';
@@ -17,8 +19,6 @@ import type { LogDirty } from './log-dirty.js';
 import type { Extent, MachineMemory } from './machine-memory.js';
 import { P2M_INVALID, P2m } from './p2m.js';
 import type { PinnedCacheAttr } from './pinned-cacheattr.js';
-import type { Preemption } from './preemption.js';
-import { XenError } from './xen-error.js';
 
 /** `control` is dom0: privileged, PV, never a target of its own calls. */
 export type DomainKind = 'control' | 'hvm' | 'pv';

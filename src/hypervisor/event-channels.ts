@@ -25,11 +25,11 @@
  */
 import { EVTCHN_2L_NR_CHANNELS } from '../abi/xen/event-channel.js';
 import { NR_VIRQS } from '../abi/xen/xen.js';
+import type { Preemption } from '../boundary/operation.js';
+import { XenError } from '../boundary/xen-error.js';
 import type { Domain } from './domain.js';
 import { IndexSet } from './index-set.js';
-import type { Preemption } from './preemption.js';
 import { virqIsGlobal } from './virqs.js';
-import { XenError } from './xen-error.js';
 
 /** What Xen itself does when a channel that it consumes is notified (ioreq completion). */
 export type XenConsumer = (vcpuId: number) => void;

@@ -7,13 +7,13 @@ import { XEN_DOMCTL_CDF_hvm, XEN_DOMCTL_CDF_xs_domain, XEN_X86_EMU_PIT } from '.
 import { EVTCHN_FIFO_NR_CHANNELS } from '../abi/xen/event-channel.js';
 import { VIRQ_ARCH_0, VIRQ_CONSOLE, VIRQ_DOM_EXC, VIRQ_PCPU_STATE, VIRQ_TIMER } from '../abi/xen/xen.js';
 import type { Hypercalls } from '../boundary/hypercalls.js';
+import { XenError } from '../boundary/xen-error.js';
 import { ControlDomainCalls } from './control-domain-calls.js';
 import { Domain, type DomainConfig, type DomainDirectory } from './domain.js';
 import { type CreateDomainConfig, checkDomainConfig } from './domain-creation.js';
 import { DomainTable } from './domain-table.js';
 import { createHvmState } from './hvm-state.js';
 import { type ExtentSource, MachineMemory } from './machine-memory.js';
-import { XenError } from './xen-error.js';
 
 /**
  * dom0's kernel has bound its timer, its IPIs, its console and its XenStore before any process gets a port: with one

@@ -10,9 +10,10 @@
  *
  * @spec xen:arch/x86/mm/paging.c (log-dirty), xen:arch/x86/mm/hap/hap.c hap_track_dirty_vram
  */
+
+import type { Preemption } from '../boundary/operation.js';
+import { XenError } from '../boundary/xen-error.js';
 import { P2M_GFN_LIMIT, type P2m } from './p2m.js';
-import type { Preemption } from './preemption.js';
-import { XenError } from './xen-error.js';
 
 /** Dirty bits are kept for this many pages at a time. */
 const CHUNK_PAGES = 32768;

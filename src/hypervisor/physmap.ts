@@ -2,9 +2,10 @@
  * Changes to what a domain has at its guest frames, with the ownership of frames that goes with them.
  * @spec xen:arch/x86/mm/p2m.c, xen:common/memory.c guest_remove_page
  */
+
+import { XenError } from '../boundary/xen-error.js';
 import type { Domain } from './domain.js';
 import { P2M_GFN_LIMIT, P2M_INVALID } from './p2m.js';
-import { XenError } from './xen-error.js';
 
 const GFN_LIMIT = BigInt(P2M_GFN_LIMIT);
 

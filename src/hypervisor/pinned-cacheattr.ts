@@ -12,7 +12,7 @@ import {
   XEN_DMOP_MEM_CACHEATTR_WP,
   XEN_DMOP_MEM_CACHEATTR_WT,
 } from '../abi/xen/dm-op.js';
-import { XenError } from './xen-error.js';
+import { XenError } from '../boundary/xen-error.js';
 
 const MAX_RANGES = 64;
 

@@ -8,9 +8,9 @@ import {
   XENMEM_resource_ioreq_server,
   XENMEM_resource_vmtrace_buf,
 } from '../abi/xen/memory.js';
+import { XenError } from '../boundary/xen-error.js';
 import type { Domain } from './domain.js';
 import type { IoreqServers } from './ioreq/ioreq-servers.js';
-import { XenError } from './xen-error.js';
 
 const RESOURCE_TYPES = new Set([
   XENMEM_resource_ioreq_server,

@@ -81,25 +81,40 @@ function failures({ schemes }: AuditReport): string {
 
 function properties({ schemes }: AuditReport): string {
   const yes = (is: boolean) => (is ? 'yes' : 'no');
-  const rows: [string, (scheme: SchemeReport) => string][] = [
-    ['Places to change for a new operation with two blocks', ({ properties: p }) => p.placesForNewOperation.join('; ')],
-    ['Blocks beside the struct: kernel', ({ properties: p }) => `${p.blocks.kernel}`],
-    ['Blocks beside the struct: hypervisor', ({ properties: p }) => `${p.blocks.hypervisor}`],
-    ['A call can use memory that nobody was told of before', ({ properties: p }) => yes(p.variesPerCall)],
-    ['A call opens up only what it names itself', ({ properties: p }) => yes(p.boundToCall)],
-    ['Ranges told for one call', ({ properties: p }) => PLATFORMS.map(({ id }) => p.rangesTold[id]).join(' / ')],
-    [
-      'Honest calls work on',
-      ({ properties: p }) => (p.worksOn.length === PLATFORMS.length ? 'all three' : p.worksOn.join(', ')),
-    ],
-    ['An author who uses the wrong copy helper', ({ properties: p }) => p.wrongHelper],
-    ['Lines: kernel part', ({ properties: p }) => `${p.lines.kernel}`],
-    ['Lines: hypervisor part', ({ properties: p }) => `${p.lines.hypervisor}`],
+  const rows = schemes.map((scheme, i) => {
+    const {
+      placesForNewOperation: places,
+      blocks,
+      variesPerCall,
+      boundToCall,
+      rangesTold,
+      worksOn,
+      lines,
+    } = scheme.properties;
+    return [
+      label(scheme, i),
+      `${places.length}: ${places.join('; ')}`,
+      blocks.kernel === blocks.hypervisor ? `${blocks.kernel}` : `${blocks.kernel} / ${blocks.hypervisor}`,
+      yes(variesPerCall),
+      yes(boundToCall),
+      PLATFORMS.map(({ id }) => rangesTold[id]).join(' / '),
+      yes(worksOn.includes('physical')),
+      scheme.properties.wrongHelper,
+      `${lines.kernel ?? '?'} + ${lines.hypervisor ?? '?'}`,
+    ];
+  });
+  const head = [
+    'Proposal',
+    'Places to change for a new operation',
+    'Blocks: kernel / Xen',
+    'Undeclared memory',
+    'Opens only what it names',
+    'Ranges told',
+    'Physical addressing',
+    'Wrong copy helper',
+    'Lines: kernel + Xen',
   ];
-  return table(
-    ['', ...schemes.map((_, i) => `${i + 1}`)],
-    rows.map(([name, of]) => [name, ...schemes.map(of)]),
-  );
+  return table(head, rows);
 }
 
 function cost({ schemes }: AuditReport): string {

@@ -41,7 +41,9 @@ export function propertiesOf(proposal: Proposal, seed: number, readSource: ReadS
     boundToCall: PLATFORMS.every((platform) => !reachesUnnamed(proposal, platform, seed)),
     rangesTold: Object.fromEntries(PLATFORMS.map((platform) => [platform.id, rangesTold(proposal, platform, seed)])),
     worksOn: working.map(({ id }) => id),
-    wrongHelper: careless.blocked ? careless.reason : (careless.run.breaches[0]?.what ?? ''),
+    wrongHelper: careless.blocked
+      ? careless.reason.replace(/:.*/, '')
+      : `breaks ${careless.run.breaches[0]?.invariant}`,
     lines: {
       kernel: linesOf(proposal.sources.kernel, readSource),
       hypervisor: linesOf(proposal.sources.hypervisor, readSource),

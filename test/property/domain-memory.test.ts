@@ -1,9 +1,9 @@
 /** A domain's frames under random reservations: none twice, none dirty, none lost, all accounted for. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { NEVER_PREEMPT } from '../../dist/boundary/operation.js';
 import { DomainMemory } from '../../dist/hypervisor/domain-memory.js';
 import { MachineMemory } from '../../dist/hypervisor/machine-memory.js';
-import { NEVER_PREEMPT } from '../../dist/hypervisor/preemption.js';
 import { PlainExtents } from '../support/toolstack.js';
 
 const step = fc.record({

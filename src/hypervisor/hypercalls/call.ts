@@ -2,10 +2,11 @@
  * One hypercall in progress. A short operation returns its result at once; a long one is a generator that yields where
  * it may be preempted, and so keeps its progress in its own variables.
  */
+
+import type { GuestMemory } from '../../boundary/guest-buffer.js';
+import { NEVER_PREEMPT, type Operation, PREEMPTED, type Preemption } from '../../boundary/operation.js';
 import type { Domain } from '../domain.js';
-import type { GuestMemory } from '../guest-buffer.js';
 import type { Hypervisor } from '../hypervisor.js';
-import { NEVER_PREEMPT, type Operation, PREEMPTED, type Preemption } from '../preemption.js';
 
 /** Steps of a long operation: it yields after `call.preemption.due()`, and returns the hypercall's result. */
 export type Steps = Generator<void, number, void>;

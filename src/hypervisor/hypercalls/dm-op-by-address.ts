@@ -4,9 +4,9 @@
  * @spec xen:common/dm.c do_dm_op
  */
 import { xen_dm_op_buf } from '../../abi/xen/dm-op.js';
-import type { GuestBuffer, GuestMemory } from '../guest-buffer.js';
-import { PREEMPTED } from '../preemption.js';
-import { XenError } from '../xen-error.js';
+import type { GuestBuffer, GuestMemory } from '../../boundary/guest-buffer.js';
+import { PREEMPTED } from '../../boundary/operation.js';
+import { XenError } from '../../boundary/xen-error.js';
 import type { Call, Steps } from './call.js';
 import { beginDmOp } from './dm-op/dm-op.js';
 import { MAX_BUFFERS } from './dm-op/dm-op-buffers.js';

@@ -2,8 +2,8 @@
  * An array of 64-bit numbers in the caller's memory, read in order: each element once, many elements a copy. Where the
  * array stops being readable, the elements before that point still are.
  */
-import type { GuestMemory } from '../guest-buffer.js';
-import { XenError } from '../xen-error.js';
+import type { GuestMemory } from '../../boundary/guest-buffer.js';
+import { XenError } from '../../boundary/xen-error.js';
 
 const WINDOW = 64;
 const ELEMENT_SIZE = 8;

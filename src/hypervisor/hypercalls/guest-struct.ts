@@ -1,6 +1,6 @@
 /** Structs in the caller's memory: each read is one copy, decided on as it was then. */
 import { decode, encode, type Field, type Layout } from '../../abi/layout.js';
-import type { GuestMemory } from '../guest-buffer.js';
+import type { GuestMemory } from '../../boundary/guest-buffer.js';
 
 /** @throws XenError EFAULT */
 export function readGuest<T>(memory: GuestMemory, address: bigint, layout: Layout<T>): T {

@@ -4,7 +4,7 @@
  * @spec xen:common/multicall.c do_multicall
  */
 import { multicall_entry } from '../../abi/xen/xen.js';
-import { XenError } from '../xen-error.js';
+import { XenError } from '../../boundary/xen-error.js';
 import type { Call, Steps } from './call.js';
 import { argument, readGuest, u32Argument, writeGuestField } from './guest-struct.js';
 import { startHypercall } from './table.js';

@@ -3,7 +3,7 @@
  * Xen defines has an entry, so that a refusal is a decision with a reason.
  */
 import type { ErrnoName } from '../../abi/errno.js';
-import { XenError } from '../xen-error.js';
+import { XenError } from '../../boundary/xen-error.js';
 
 /** An operation that is carried out. `partial` says in its note what differs from Xen. */
 export interface Implemented<Run> {

@@ -10,7 +10,7 @@
  *
  * @spec xen:arch/x86/hvm/irq.c
  */
-import { XenError } from '../xen-error.js';
+import { XenError } from '../../boundary/xen-error.js';
 import { InterruptRecord, type InterruptSink } from './interrupt-sink.js';
 import { decodeMsi } from './msi.js';
 

@@ -6,7 +6,7 @@
  *
  * @spec xen:arch/x86/hvm/irq.c hvm_inject_msi, xen:arch/x86/hvm/vmsi.c vmsi_deliver
  */
-import { XenError } from '../xen-error.js';
+import { XenError } from '../../boundary/xen-error.js';
 import type { Msi } from './interrupt-sink.js';
 
 const DELIVERY_FIXED = 0;

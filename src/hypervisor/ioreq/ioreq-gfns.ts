@@ -15,8 +15,8 @@ import {
   HVM_PARAM_IOREQ_SERVER_PFN,
   HVM_PARAM_NR_IOREQ_SERVER_PAGES,
 } from '../../abi/xen/hvm-params.js';
+import { XenError } from '../../boundary/xen-error.js';
 import { IndexSet } from '../index-set.js';
-import { XenError } from '../xen-error.js';
 
 const WINDOW_MAX = 64;
 

@@ -17,11 +17,11 @@
 import { PAGE_SIZE } from '../../abi/ids.js';
 import { HVM_IOREQSRV_BUFIOREQ_ATOMIC, HVM_IOREQSRV_BUFIOREQ_OFF } from '../../abi/xen/dm-op.js';
 import { SHUTDOWN_crash } from '../../abi/xen/xen.js';
+import { XenError } from '../../boundary/xen-error.js';
 import type { Domain } from '../domain.js';
 import type { LogDirty } from '../log-dirty.js';
 import type { Extent } from '../machine-memory.js';
 import { P2M_INVALID } from '../p2m.js';
-import { XenError } from '../xen-error.js';
 import type { IoreqGfn, IoreqGfns } from './ioreq-gfns.js';
 import { IoreqPage, NR_IOREQ_SLOTS } from './ioreq-page.js';
 import { RangeSet } from './range-set.js';

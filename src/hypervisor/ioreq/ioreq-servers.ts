@@ -10,9 +10,9 @@
 import { PAGE_SIZE } from '../../abi/ids.js';
 import { HVM_IOREQSRV_BUFIOREQ_ATOMIC } from '../../abi/xen/dm-op.js';
 import { ioreq } from '../../abi/xen/ioreq.js';
+import { XenError } from '../../boundary/xen-error.js';
 import type { Domain } from '../domain.js';
 import type { LogDirty } from '../log-dirty.js';
-import { XenError } from '../xen-error.js';
 import { IoreqDispatcher } from './ioreq-dispatcher.js';
 import { IoreqGfns } from './ioreq-gfns.js';
 import { IoreqServer } from './ioreq-server.js';

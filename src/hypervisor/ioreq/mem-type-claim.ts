@@ -7,9 +7,10 @@
  *
  * @spec xen:arch/x86/mm/p2m.c p2m_set_ioreq_server
  */
+
+import type { Preemption } from '../../boundary/operation.js';
+import { XenError } from '../../boundary/xen-error.js';
 import type { P2m } from '../p2m.js';
-import type { Preemption } from '../preemption.js';
-import { XenError } from '../xen-error.js';
 import type { IoreqServer } from './ioreq-server.js';
 
 /** Pages are put back in steps of this many. */

@@ -6,7 +6,7 @@
  *
  * @spec xen:common/rangeset.c
  */
-import { XenError } from '../xen-error.js';
+import { XenError } from '../../boundary/xen-error.js';
 
 /** A request's or a server's range; `end` belongs to it. */
 export interface Range {

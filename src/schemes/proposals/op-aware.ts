@@ -8,7 +8,7 @@ import { XenError } from '../../boundary/xen-error.js';
 import { MAX_OP } from '../../hypervisor/hypercalls/dm-op/table.js';
 import type { ModelProcess } from '../model/process.js';
 import type { World } from '../model/world.js';
-import { blockSizes, execute, OP_grown, OP_scatter_status } from '../operations.js';
+import { blockSizes, execute, OP_careless, OP_grown, OP_scatter_status } from '../operations.js';
 import { markedParts, type Proposal } from '../proposal.js';
 import { AuditedBuffer, RawBuffer } from './copying.js';
 import { unauditedKernelCall } from './kernel-call.js';
@@ -24,7 +24,7 @@ import {
 
 // kernel part: begin
 /** Operations this kernel was built to know, beside Xen's own. It knew OP_grown before that had a handle. */
-const KNOWN_NEW = new Set([OP_scatter_status, OP_grown]);
+const KNOWN_NEW = new Set([OP_scatter_status, OP_grown, OP_careless]);
 
 class OpAwareFile implements PointerFile {
   restrictedTo: number | undefined;

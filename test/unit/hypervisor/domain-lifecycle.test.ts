@@ -4,8 +4,8 @@
  */
 import { describe, expect, test } from 'vitest';
 import { VIRQ_DOM_EXC } from '../../../dist/abi/xen/xen.js';
+import { NEVER_PREEMPT, PREEMPTED } from '../../../dist/boundary/operation.js';
 import { beginHvmDomain, createHvmDomain, createPvDomain } from '../../../dist/hypervisor/build-domain.js';
-import { NEVER_PREEMPT, PREEMPTED } from '../../../dist/hypervisor/preemption.js';
 import { AlwaysPreempt, Toolstack } from '../../support/toolstack.js';
 
 describe('accounting', () => {

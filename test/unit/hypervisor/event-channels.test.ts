@@ -2,9 +2,9 @@
 import { describe, expect, test } from 'vitest';
 import * as E from '../../../dist/abi/xen/event-channel.js';
 import { HYPERVISOR, NR_VIRQS, VIRQ_DOM_EXC } from '../../../dist/abi/xen/xen.js';
+import { NEVER_PREEMPT } from '../../../dist/boundary/operation.js';
 import type { EventChannels } from '../../../dist/hypervisor/event-channels.js';
 import { Hypervisor } from '../../../dist/hypervisor/hypervisor.js';
-import { NEVER_PREEMPT } from '../../../dist/hypervisor/preemption.js';
 import { AlwaysPreempt, PlainExtents, type Result, Toolstack } from '../../support/toolstack.js';
 
 /** Collects what reaches a domain. */

@@ -3,7 +3,7 @@
  * @spec xen:common/ioreq.c ioreq_server_create
  */
 import { xen_dm_op_create_ioreq_server as layout, XEN_DMOP_create_ioreq_server } from '../../../abi/xen/dm-op.js';
-import { XenError } from '../../xen-error.js';
+import { XenError } from '../../../boundary/xen-error.js';
 import { PAYLOAD } from './dm-op-buffers.js';
 import type { DmOperation } from './dm-operation.js';
 

@@ -12,8 +12,8 @@
  * shorter than its operation's struct is refused and not read as if it went on with zeros
  */
 import { xen_dm_op } from '../../../abi/xen/dm-op.js';
-import type { GuestBuffer } from '../../guest-buffer.js';
-import { XenError } from '../../xen-error.js';
+import type { GuestBuffer } from '../../../boundary/guest-buffer.js';
+import { XenError } from '../../../boundary/xen-error.js';
 
 /** Where an operation's own struct begins. */
 export const PAYLOAD = xen_dm_op.fields.u.offset;

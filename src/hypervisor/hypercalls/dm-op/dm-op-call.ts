@@ -1,8 +1,9 @@
 /**
  * One DM operation in progress: what the operation's code gets to see.
  */
+
+import { NEVER_PREEMPT, type PREEMPTED, type Preemption } from '../../../boundary/operation.js';
 import type { Domain, HvmState } from '../../domain.js';
-import { NEVER_PREEMPT, type PREEMPTED, type Preemption } from '../../preemption.js';
 import type { DmOpBuffers } from './dm-op-buffers.js';
 
 export class DmOpCall {

@@ -7,11 +7,11 @@
  * @spec xen:common/dm.c do_dm_op, xen:arch/x86/hvm/dm.c dm_op
  */
 import { xen_dm_op } from '../../../abi/xen/dm-op.js';
+import type { GuestBuffer } from '../../../boundary/guest-buffer.js';
+import { type Operation, PREEMPTED, type Preemption } from '../../../boundary/operation.js';
+import { XenError } from '../../../boundary/xen-error.js';
 import { requireControl } from '../../access.js';
 import type { Domain } from '../../domain.js';
-import type { GuestBuffer } from '../../guest-buffer.js';
-import { type Operation, PREEMPTED, type Preemption } from '../../preemption.js';
-import { XenError } from '../../xen-error.js';
 import { DmOpBuffers, MAX_BUFFERS } from './dm-op-buffers.js';
 import { DmOpCall } from './dm-op-call.js';
 import type { DmOperation } from './dm-operation.js';

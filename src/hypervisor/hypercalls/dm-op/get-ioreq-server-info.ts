@@ -8,7 +8,7 @@ import {
   XEN_DMOP_get_ioreq_server_info,
   XEN_DMOP_no_gfns,
 } from '../../../abi/xen/dm-op.js';
-import { XenError } from '../../xen-error.js';
+import { XenError } from '../../../boundary/xen-error.js';
 import { PAYLOAD } from './dm-op-buffers.js';
 import type { DmOperation } from './dm-operation.js';
 

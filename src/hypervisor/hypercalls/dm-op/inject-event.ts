@@ -3,7 +3,7 @@
  * @spec xen:arch/x86/hvm/dm.c inject_event: the type of event isn't checked
  */
 import { xen_dm_op_inject_event as layout, XEN_DMOP_inject_event } from '../../../abi/xen/dm-op.js';
-import { XenError } from '../../xen-error.js';
+import { XenError } from '../../../boundary/xen-error.js';
 import { PAYLOAD } from './dm-op-buffers.js';
 import type { DmOperation } from './dm-operation.js';
 

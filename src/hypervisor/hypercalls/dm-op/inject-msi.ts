@@ -3,7 +3,7 @@
  * @spec xen:arch/x86/hvm/irq.c hvm_inject_msi
  */
 import { xen_dm_op_inject_msi as layout, XEN_DMOP_inject_msi } from '../../../abi/xen/dm-op.js';
-import { XenError } from '../../xen-error.js';
+import { XenError } from '../../../boundary/xen-error.js';
 import { PAYLOAD } from './dm-op-buffers.js';
 import type { DmOperation } from './dm-operation.js';
 

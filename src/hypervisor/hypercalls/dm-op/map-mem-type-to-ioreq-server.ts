@@ -11,8 +11,8 @@ import {
   XEN_DMOP_IOREQ_MEM_ACCESS_WRITE,
   XEN_DMOP_map_mem_type_to_ioreq_server,
 } from '../../../abi/xen/dm-op.js';
-import { PREEMPTED } from '../../preemption.js';
-import { XenError } from '../../xen-error.js';
+import { PREEMPTED } from '../../../boundary/operation.js';
+import { XenError } from '../../../boundary/xen-error.js';
 import { PAYLOAD } from './dm-op-buffers.js';
 import type { DmOperation } from './dm-operation.js';
 

@@ -13,10 +13,10 @@ import {
   xen_dm_op_modified_memory as layout,
   XEN_DMOP_modified_memory,
 } from '../../../abi/xen/dm-op.js';
-import type { GuestBuffer } from '../../guest-buffer.js';
+import type { GuestBuffer } from '../../../boundary/guest-buffer.js';
+import { PREEMPTED } from '../../../boundary/operation.js';
+import { XenError } from '../../../boundary/xen-error.js';
 import { P2M_INVALID } from '../../p2m.js';
-import { PREEMPTED } from '../../preemption.js';
-import { XenError } from '../../xen-error.js';
 import { PAYLOAD } from './dm-op-buffers.js';
 import type { DmOpCall } from './dm-op-call.js';
 import type { DmOperation } from './dm-operation.js';

@@ -3,7 +3,7 @@
  * @spec xen:arch/x86/hvm/mtrr.c hvm_set_mem_pinned_cacheattr
  */
 import { xen_dm_op_pin_memory_cacheattr as layout, XEN_DMOP_pin_memory_cacheattr } from '../../../abi/xen/dm-op.js';
-import { XenError } from '../../xen-error.js';
+import { XenError } from '../../../boundary/xen-error.js';
 import { PAYLOAD } from './dm-op-buffers.js';
 import type { DmOperation } from './dm-operation.js';
 

@@ -5,9 +5,9 @@
  * @spec xen:arch/x86/hvm/dm.c XEN_DMOP_relocate_memory, xen:common/memory.c xenmem_add_to_physmap
  */
 import { xen_dm_op_relocate_memory as layout, XEN_DMOP_relocate_memory } from '../../../abi/xen/dm-op.js';
+import { PREEMPTED } from '../../../boundary/operation.js';
+import { XenError } from '../../../boundary/xen-error.js';
 import { gfnOf, INVALID_GFN, movePage } from '../../physmap.js';
-import { PREEMPTED } from '../../preemption.js';
-import { XenError } from '../../xen-error.js';
 import { PAYLOAD } from './dm-op-buffers.js';
 import type { DmOperation } from './dm-operation.js';
 

@@ -4,7 +4,7 @@
  * @spec xen:common/ioreq.c ioreq_server_set_state: any value but 0 enables
  */
 import { xen_dm_op_set_ioreq_server_state as layout, XEN_DMOP_set_ioreq_server_state } from '../../../abi/xen/dm-op.js';
-import { XenError } from '../../xen-error.js';
+import { XenError } from '../../../boundary/xen-error.js';
 import { PAYLOAD } from './dm-op-buffers.js';
 import type { DmOperation } from './dm-operation.js';
 

@@ -3,7 +3,7 @@
  * @spec xen:arch/arm/dm.c
  */
 import { xen_dm_op_set_irq_level as layout, XEN_DMOP_set_irq_level } from '../../../abi/xen/dm-op.js';
-import { XenError } from '../../xen-error.js';
+import { XenError } from '../../../boundary/xen-error.js';
 import type { DmOperation } from './dm-operation.js';
 
 export const set_irq_level: DmOperation = {

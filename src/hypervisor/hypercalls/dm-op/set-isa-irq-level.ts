@@ -3,8 +3,8 @@
  * @spec xen:arch/x86/hvm/dm.c set_isa_irq_level
  */
 import { xen_dm_op_set_isa_irq_level as layout, XEN_DMOP_set_isa_irq_level } from '../../../abi/xen/dm-op.js';
+import { XenError } from '../../../boundary/xen-error.js';
 import { NR_ISA_IRQS } from '../../interrupts/interrupt-lines.js';
-import { XenError } from '../../xen-error.js';
 import { PAYLOAD } from './dm-op-buffers.js';
 import type { DmOperation } from './dm-operation.js';
 

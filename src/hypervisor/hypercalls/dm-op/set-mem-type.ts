@@ -14,9 +14,9 @@ import {
   xen_dm_op_set_mem_type as layout,
   XEN_DMOP_set_mem_type,
 } from '../../../abi/xen/dm-op.js';
+import { PREEMPTED } from '../../../boundary/operation.js';
+import { XenError } from '../../../boundary/xen-error.js';
 import { P2M_INVALID, type P2mType } from '../../p2m.js';
-import { PREEMPTED } from '../../preemption.js';
-import { XenError } from '../../xen-error.js';
 import { PAYLOAD } from './dm-op-buffers.js';
 import type { DmOpCall } from './dm-op-call.js';
 import type { DmOperation } from './dm-operation.js';

@@ -3,8 +3,8 @@
  * @spec xen:arch/x86/hvm/dm.c set_pci_intx_level
  */
 import { xen_dm_op_set_pci_intx_level as layout, XEN_DMOP_set_pci_intx_level } from '../../../abi/xen/dm-op.js';
+import { XenError } from '../../../boundary/xen-error.js';
 import { NR_PCI_DEVICES, NR_PCI_PINS } from '../../interrupts/interrupt-lines.js';
-import { XenError } from '../../xen-error.js';
 import { PAYLOAD } from './dm-op-buffers.js';
 import type { DmOperation } from './dm-operation.js';
 

@@ -3,8 +3,8 @@
  * @spec xen:arch/x86/hvm/irq.c hvm_set_pci_link_route
  */
 import { xen_dm_op_set_pci_link_route as layout, XEN_DMOP_set_pci_link_route } from '../../../abi/xen/dm-op.js';
+import { XenError } from '../../../boundary/xen-error.js';
 import { NR_ISA_IRQS, NR_PCI_LINKS } from '../../interrupts/interrupt-lines.js';
-import { XenError } from '../../xen-error.js';
 import { PAYLOAD } from './dm-op-buffers.js';
 import type { DmOperation } from './dm-operation.js';
 

@@ -4,9 +4,9 @@
  * @spec xen:arch/x86/hvm/dm.c track_dirty_vram, xen:arch/x86/mm/hap/hap.c hap_track_dirty_vram
  */
 import { xen_dm_op_track_dirty_vram as layout, XEN_DMOP_track_dirty_vram } from '../../../abi/xen/dm-op.js';
+import { PREEMPTED } from '../../../boundary/operation.js';
+import { XenError } from '../../../boundary/xen-error.js';
 import type { VramScan } from '../../log-dirty.js';
-import { PREEMPTED } from '../../preemption.js';
-import { XenError } from '../../xen-error.js';
 import { PAYLOAD } from './dm-op-buffers.js';
 import type { DmOperation } from './dm-operation.js';
 

@@ -6,7 +6,7 @@ import {
   xen_dm_op_ioreq_server_range as layout,
   XEN_DMOP_unmap_io_range_from_ioreq_server,
 } from '../../../abi/xen/dm-op.js';
-import { XenError } from '../../xen-error.js';
+import { XenError } from '../../../boundary/xen-error.js';
 import { PAYLOAD } from './dm-op-buffers.js';
 import type { DmOperation } from './dm-operation.js';
 

@@ -3,8 +3,8 @@
  * @spec xen:common/domain.c domain_kill
  */
 
+import { XenError } from '../../../boundary/xen-error.js';
 import type { Domain } from '../../domain.js';
-import { XenError } from '../../xen-error.js';
 import type { Call, Steps } from '../call.js';
 import type { Implemented } from '../operation-table.js';
 import type { DomctlOperation } from './domctl-operation.js';

@@ -10,8 +10,8 @@ import {
   xen_domctl_subscribe,
 } from '../../../abi/xen/domctl.js';
 import { NR_VIRQS } from '../../../abi/xen/xen.js';
+import { XenError } from '../../../boundary/xen-error.js';
 import { virqIsGlobal } from '../../virqs.js';
-import { XenError } from '../../xen-error.js';
 import type { Implemented } from '../operation-table.js';
 import type { DomctlOperation } from './domctl-operation.js';
 

@@ -4,7 +4,7 @@
  */
 import { encode, type Layout } from '../../../abi/layout.js';
 import { xen_domctl } from '../../../abi/xen/domctl.js';
-import type { GuestMemory } from '../../guest-buffer.js';
+import type { GuestMemory } from '../../../boundary/guest-buffer.js';
 
 const ARGUMENT_OFFSET = xen_domctl.fields.u.offset;
 

@@ -4,8 +4,8 @@
  */
 import { xen_domctl_getdomaininfo } from '../../../abi/xen/domctl.js';
 import { DOMID_FIRST_RESERVED } from '../../../abi/xen/xen.js';
+import { XenError } from '../../../boundary/xen-error.js';
 import { domainInfo } from '../../domain-info.js';
-import { XenError } from '../../xen-error.js';
 import type { Call } from '../call.js';
 import type { Implemented } from '../operation-table.js';
 import type { DomctlArgument } from './domctl-argument.js';

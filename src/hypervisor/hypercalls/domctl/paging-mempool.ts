@@ -6,8 +6,8 @@
 
 import { PAGE_SIZE } from '../../../abi/ids.js';
 import { xen_domctl_paging_mempool } from '../../../abi/xen/domctl.js';
+import { XenError } from '../../../boundary/xen-error.js';
 import type { Domain } from '../../domain.js';
-import { XenError } from '../../xen-error.js';
 import type { Implemented } from '../operation-table.js';
 import type { DomctlOperation } from './domctl-operation.js';
 

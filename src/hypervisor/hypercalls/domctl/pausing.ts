@@ -4,8 +4,8 @@
  * @spec xen:common/domain.c domain_pause_by_systemcontroller, domain_unpause_by_systemcontroller, domain_resume
  */
 
+import { XenError } from '../../../boundary/xen-error.js';
 import type { Domain } from '../../domain.js';
-import { XenError } from '../../xen-error.js';
 import type { Call } from '../call.js';
 import type { Implemented } from '../operation-table.js';
 import type { DomctlOperation } from './domctl-operation.js';

@@ -15,9 +15,9 @@ import {
   XEN_DOMCTL_SHADOW_OP_SET_ALLOCATION,
   xen_domctl_shadow_op,
 } from '../../../abi/xen/domctl.js';
+import { XenError } from '../../../boundary/xen-error.js';
 import type { Domain, HvmState } from '../../domain.js';
 import { P2M_GFN_LIMIT } from '../../p2m.js';
-import { XenError } from '../../xen-error.js';
 import type { Call, Outcome, Steps } from '../call.js';
 import type { Implemented } from '../operation-table.js';
 import type { DomctlArgument } from './domctl-argument.js';

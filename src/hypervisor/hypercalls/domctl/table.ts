@@ -1,8 +1,8 @@
 /** The domain control hypercall's operations. @spec xen:common/domctl.c do_domctl */
 import { XEN_DOMCTL, XEN_DOMCTL_INTERFACE_VERSION } from '../../../abi/xen/domctl.js';
+import { XenError } from '../../../boundary/xen-error.js';
 import { requireControl } from '../../access.js';
 import type { Domain } from '../../domain.js';
-import { XenError } from '../../xen-error.js';
 import type { Call, Outcome } from '../call.js';
 import { argument } from '../guest-struct.js';
 import { implementation, operationTable } from '../operation-table.js';

@@ -3,7 +3,7 @@
  * @spec xen:common/domctl.c do_domctl
  */
 import { xen_domctl_getvcpuinfo, xen_domctl_max_vcpus } from '../../../abi/xen/domctl.js';
-import { XenError } from '../../xen-error.js';
+import { XenError } from '../../../boundary/xen-error.js';
 import type { Implemented } from '../operation-table.js';
 import type { DomctlOperation } from './domctl-operation.js';
 

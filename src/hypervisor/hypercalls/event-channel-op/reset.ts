@@ -4,9 +4,9 @@
  * @spec xen:common/event_channel.c evtchn_reset
  */
 import { evtchn_reset } from '../../../abi/xen/event-channel.js';
+import { XenError } from '../../../boundary/xen-error.js';
 import { requireTarget } from '../../access.js';
 import type { Domain } from '../../domain.js';
-import { XenError } from '../../xen-error.js';
 import type { Call, Outcome, Steps } from '../call.js';
 import { readGuest } from '../guest-struct.js';
 import type { Implemented } from '../operation-table.js';

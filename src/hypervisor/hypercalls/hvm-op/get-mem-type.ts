@@ -1,10 +1,10 @@
 /** HVMOP_get_mem_type. @spec xen:arch/x86/hvm/hvm.c hvmop_get_mem_type */
 import { HVMMEM_ioreq_server, HVMMEM_mmio_dm, HVMMEM_ram_ro, HVMMEM_ram_rw } from '../../../abi/xen/dm-op.js';
 import { xen_hvm_get_mem_type } from '../../../abi/xen/hvm-op.js';
+import { XenError } from '../../../boundary/xen-error.js';
 import { requireTarget } from '../../access.js';
 import type { P2mType } from '../../p2m.js';
 import { gfnOf } from '../../physmap.js';
-import { XenError } from '../../xen-error.js';
 import { readGuest, writeGuest } from '../guest-struct.js';
 import type { Implemented } from '../operation-table.js';
 import type { HvmOperation } from './hvm-operation.js';

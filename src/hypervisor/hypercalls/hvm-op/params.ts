@@ -3,9 +3,9 @@
  * @spec xen:arch/x86/hvm/hvm.c hvm_allow_set_param, hvm_set_param, hvm_allow_get_param, hvm_get_param
  */
 import * as P from '../../../abi/xen/hvm-params.js';
+import { XenError } from '../../../boundary/xen-error.js';
 import { requireTarget } from '../../access.js';
 import type { Domain, HvmState } from '../../domain.js';
-import { XenError } from '../../xen-error.js';
 import type { Call } from '../call.js';
 
 /** Parameters that a domain may set for itself, and read of itself. */

@@ -4,8 +4,8 @@
  * @spec xen:common/memory.c acquire_resource
  */
 import { MEMOP_EXTENT_SHIFT, xen_mem_acquire_resource } from '../../../abi/xen/memory.js';
+import { XenError } from '../../../boundary/xen-error.js';
 import { acquireResource, resourceMaxFrames } from '../../resources.js';
-import { XenError } from '../../xen-error.js';
 import { GuestArray } from '../guest-array.js';
 import { readGuest, writeGuestField } from '../guest-struct.js';
 import type { Implemented } from '../operation-table.js';

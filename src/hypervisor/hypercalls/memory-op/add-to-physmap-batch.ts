@@ -5,9 +5,9 @@
 import type { TypeOf } from '../../../abi/layout.js';
 import { s32 } from '../../../abi/layout.js';
 import { XENMAPSPACE_gmfn_foreign, XENMAPSPACE_gmfn_range, xen_add_to_physmap_batch } from '../../../abi/xen/memory.js';
+import { XenError } from '../../../boundary/xen-error.js';
 import type { Domain } from '../../domain.js';
 import { INVALID_GFN } from '../../physmap.js';
-import { XenError } from '../../xen-error.js';
 import type { Call, Steps } from '../call.js';
 import { GuestArray } from '../guest-array.js';
 import { readGuest, writeGuest } from '../guest-struct.js';

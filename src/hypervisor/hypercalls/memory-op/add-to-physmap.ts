@@ -13,10 +13,10 @@ import {
   XENMAPSPACE_shared_info,
   xen_add_to_physmap,
 } from '../../../abi/xen/memory.js';
+import { XenError } from '../../../boundary/xen-error.js';
 import { requireTarget } from '../../access.js';
 import type { Domain } from '../../domain.js';
 import { gfnOf, INVALID_GFN, movePage, placeSharedInfo } from '../../physmap.js';
-import { XenError } from '../../xen-error.js';
 import type { Call, Steps } from '../call.js';
 import { readGuest } from '../guest-struct.js';
 import type { Implemented } from '../operation-table.js';

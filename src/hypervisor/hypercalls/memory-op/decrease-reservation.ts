@@ -3,8 +3,9 @@
  * gone.
  * @spec xen:common/memory.c decrease_reservation, guest_remove_page
  */
+
+import { XenError } from '../../../boundary/xen-error.js';
 import { gfnOf, removePage } from '../../physmap.js';
-import { XenError } from '../../xen-error.js';
 import type { Call, Steps } from '../call.js';
 import type { Implemented } from '../operation-table.js';
 import type { MemoryOperation } from './memory-operation.js';

@@ -7,9 +7,9 @@
  * @deviates a preempted call keeps its place inside an extent: 1 GiB extents don't make a call last longer
  */
 import { XENMEMF_populate_on_demand } from '../../../abi/xen/memory.js';
+import { XenError } from '../../../boundary/xen-error.js';
 import type { Domain } from '../../domain.js';
 import { gfnOf, isMappable, mapPage } from '../../physmap.js';
-import { XenError } from '../../xen-error.js';
 import type { Call, Steps } from '../call.js';
 import type { Implemented } from '../operation-table.js';
 import type { MemoryOperation } from './memory-operation.js';

@@ -3,10 +3,10 @@
  * @spec xen:common/memory.c do_memory_op
  */
 import { xen_remove_from_physmap } from '../../../abi/xen/memory.js';
+import { XenError } from '../../../boundary/xen-error.js';
 import { requireTarget } from '../../access.js';
 import { P2M_INVALID } from '../../p2m.js';
 import { gfnOf } from '../../physmap.js';
-import { XenError } from '../../xen-error.js';
 import { readGuest } from '../guest-struct.js';
 import type { Implemented } from '../operation-table.js';
 import type { MemoryOperation } from './memory-operation.js';

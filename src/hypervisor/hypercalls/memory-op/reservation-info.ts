@@ -3,9 +3,9 @@
  * @spec xen:common/memory.c do_memory_op, xen:arch/x86/mm.c domain_get_maximum_gpfn
  */
 import { xen_memory_domain } from '../../../abi/xen/memory.js';
+import { XenError } from '../../../boundary/xen-error.js';
 import { requireTarget } from '../../access.js';
 import type { Domain } from '../../domain.js';
-import { XenError } from '../../xen-error.js';
 import { readGuest } from '../guest-struct.js';
 import type { Implemented } from '../operation-table.js';
 import type { MemoryOperation } from './memory-operation.js';

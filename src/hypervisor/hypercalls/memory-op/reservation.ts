@@ -11,9 +11,9 @@ import {
   XENMEMF_vnode,
   xen_memory_reservation,
 } from '../../../abi/xen/memory.js';
+import { XenError } from '../../../boundary/xen-error.js';
 import { requireTarget } from '../../access.js';
 import type { Domain } from '../../domain.js';
-import { XenError } from '../../xen-error.js';
 import type { Call } from '../call.js';
 import { GuestArray } from '../guest-array.js';
 import { readGuest } from '../guest-struct.js';

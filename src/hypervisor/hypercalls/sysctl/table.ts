@@ -1,7 +1,7 @@
 /** The system control hypercall's operations. @spec xen:common/sysctl.c do_sysctl */
 import { XEN_SYSCTL, XEN_SYSCTL_INTERFACE_VERSION, xen_sysctl } from '../../../abi/xen/sysctl.js';
+import { XenError } from '../../../boundary/xen-error.js';
 import { requireControl } from '../../access.js';
-import { XenError } from '../../xen-error.js';
 import type { Call, Outcome } from '../call.js';
 import { argument, readGuest } from '../guest-struct.js';
 import { implementation, operationTable } from '../operation-table.js';

@@ -15,8 +15,8 @@ import {
   xen_feature_info,
   xen_platform_parameters,
 } from '../../../abi/xen/xen-version.js';
+import { XenError } from '../../../boundary/xen-error.js';
 import type { Domain } from '../../domain.js';
-import { XenError } from '../../xen-error.js';
 import type { Call } from '../call.js';
 import { argument, readGuest, u32Argument, writeGuest } from '../guest-struct.js';
 import { type Implemented, implementation, operationTable } from '../operation-table.js';

@@ -1,11 +1,11 @@
 /** What happens before any operation is looked at: the rows "raw dm_op" of the measurements on real Xen, and copying. */
 import { describe, expect, test } from 'vitest';
 import * as abi from '../../../../dist/abi/xen/dm-op.js';
+import { NEVER_PREEMPT } from '../../../../dist/boundary/operation.js';
 import { createPvDomain } from '../../../../dist/hypervisor/build-domain.js';
 import { beginDmOp } from '../../../../dist/hypervisor/hypercalls/dm-op/dm-op.js';
 import { DmOpBuffers } from '../../../../dist/hypervisor/hypercalls/dm-op/dm-op-buffers.js';
 import { DM_OPERATIONS, dmOpSupportRows } from '../../../../dist/hypervisor/hypercalls/dm-op/table.js';
-import { NEVER_PREEMPT } from '../../../../dist/hypervisor/preemption.js';
 import { addDomain, dmOpBytes, HEADER, runRaw, TestBuffer, testDomain } from '../../../support/dm-op.js';
 
 const { hypervisor, domain } = testDomain();

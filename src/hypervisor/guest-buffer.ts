@@ -1,1 +1,0 @@
-export * from '../boundary/guest-buffer.js';

@@ -1,1 +1,0 @@
-export * from '../boundary/operation.js';
