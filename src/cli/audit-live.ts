@@ -1,16 +1,19 @@
 /**
  * `postern audit --live`: the attacks that make sense on a live interface, made by a real process with its own restricted
- * privcmd, through the interposition library, against a host started for it; and whether the host is as it was.
+ * privcmd, through the interposition library, against a running host or one started for it; and whether the host is as it
+ * was. The domains that are attacked and that stand by are made for it and destroyed afterwards.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import type { CommandMap, CommandName, DomainPlan } from '../host/commands.js';
+import { askHost } from '../host/control.js';
 import { Host } from '../host/host.js';
 import { nativeLibrary, nativeProgram, UserError } from '../host/native-library.js';
 import { colors, print, printJson, say, table } from './output.js';
 
 const ATTACKS = 'attacks/dm-op-attacks';
-const ATTACKED = 1;
-const VICTIM = 2;
+const ATTACKED: DomainPlan = { kind: 'hvm', memoryMiB: 16, vcpus: 2 };
+const VICTIM: DomainPlan = { kind: 'hvm', memoryMiB: 16, vcpus: 1 };
 const LIMIT_MS = 60_000;
 
 export interface LiveResult {
@@ -19,47 +22,60 @@ export interface LiveResult {
   readonly reason: string;
 }
 
-/** @returns whether every attack was stopped and the host is unharmed */
-export async function auditLive(json: boolean): Promise<boolean> {
+/** A host to attack, ours or not. */
+interface Target {
+  command<N extends CommandName>(name: N, argument: CommandMap[N]['argument']): Promise<CommandMap[N]['result']>;
+  environment(library: string): Record<string, string>;
+  close(): Promise<void>;
+}
+
+async function targetAt(socketPath: string | undefined): Promise<Target> {
+  if (socketPath === undefined) return Host.start();
+  return {
+    command: (name, argument) => askHost(socketPath, name, argument),
+    environment: (library) => ({ LD_PRELOAD: library, POSTERN_HOST: socketPath }),
+    close: async () => {},
+  };
+}
+
+/**
+ * @param socketPath a running host's socket; without one, a host is started
+ * @returns whether every attack was stopped and the host is unharmed
+ */
+export async function auditLive(socketPath: string | undefined, json: boolean): Promise<boolean> {
   const [library, program] = await Promise.all([nativeLibrary(), nativeProgram(ATTACKS)]);
-  const host = await Host.start({
-    domains: [
-      { kind: 'hvm', memoryMiB: 16, vcpus: 2 },
-      { kind: 'hvm', memoryMiB: 16, vcpus: 1 },
-    ],
-  });
+  const target = await targetAt(socketPath);
+  const made: number[] = [];
   try {
-    const environment = host.environment(library);
-    const before = await host.command('listDomains', null);
-    const attacked = await run(program, [`${ATTACKED}`, `${VICTIM}`], environment);
-    const results = parse(attacked.output);
-    if (results.length === 0) throw new UserError(`the attacks did not run:\n${attacked.errors}`);
-    const harm = await harmDone(host, program, environment, before, attacked.status);
+    for (const plan of [ATTACKED, VICTIM]) made.push((await target.command('createDomain', plan)).domid);
+    const [attacked, victim] = made as [number, number];
+    const environment = target.environment(library);
+    const before = await target.command('listDomains', null);
+    const connections = await quietConnections(target);
+    const ran = await run(program, [`${attacked}`, `${victim}`], environment);
+    const results = parse(ran.output);
+    if (results.length === 0) throw new UserError(`the attacks did not run:\n${ran.errors}`);
+    const harm = ran.status > 1 ? [`the attacking program ended with status ${ran.status}`] : [];
+    const after = await target.command('listDomains', null);
+    if (JSON.stringify(after) !== JSON.stringify(before))
+      harm.push(`the domains are not as they were: ${JSON.stringify(after)}`);
+    const honest = await run(program, ['honest', `${victim}`], environment);
+    if (honest.status !== 0) harm.push(`an honest device model is not served any more: ${honest.errors.trim()}`);
+    const left = await quietConnections(target);
+    if (left > connections) harm.push(`${left - connections} connections of programs that have ended are still there`);
     if (json) printJson({ live: results, harm });
     else show(results, harm);
     return harm.length === 0 && results.every(({ blocked }) => blocked);
   } finally {
-    await host.close();
+    for (const domid of made) await target.command('destroyDomain', { domid });
+    await target.close();
   }
 }
 
-async function harmDone(
-  host: Host,
-  program: string,
-  environment: Record<string, string>,
-  before: unknown,
-  status: number,
-): Promise<string[]> {
-  const harm: string[] = [];
-  if (status !== 0 && status !== 1) harm.push(`the attacking program ended with status ${status}`);
-  const after = await host.command('listDomains', null);
-  if (JSON.stringify(after) !== JSON.stringify(before))
-    harm.push(`the domains are not as they were: ${JSON.stringify(after)}`);
-  const honest = await run(program, ['honest', `${VICTIM}`], environment);
-  if (honest.status !== 0) harm.push(`an honest device model is not served any more: ${honest.errors.trim()}`);
-  const open = await host.command('openFiles', null);
-  if (open.length > 0) harm.push(`${open.length} files of programs that have ended are still open`);
-  return harm;
+/** How many connections there are once the host has noticed which have ended. */
+async function quietConnections(target: Target): Promise<number> {
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  return (await target.command('status', null)).connections;
 }
 
 interface Ran {

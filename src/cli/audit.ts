@@ -23,6 +23,7 @@ interface AuditCommandOptions {
   json?: true;
   explain?: string;
   live?: true;
+  host?: string;
   writeDoc?: string;
 }
 
@@ -39,6 +40,7 @@ export function auditCommand(): Command {
     .option('--json', 'print one JSON object')
     .option('--explain <attack>', 'steps, interleaving and memory hit of one attack')
     .option('--live', 'the attacks as a real, restricted program against a host')
+    .option('--host <socket>', 'with --live: a running host (postern host) instead of one started for it')
     .option('--write-doc <file>', 'bring the generated tables of a document up to date')
     .addHelpText(
       'after',
@@ -47,7 +49,7 @@ Examples:
   postern audit
   postern audit --scheme array-shipped --json | jq '.schemes[0].attacks[] | select(.blocked | not)'
   postern audit --explain clear-flag --scheme approved-ranges
-  postern audit --live
+  postern audit --live --host /tmp/xen/host
 
 Proposals: ${PROPOSALS.map(({ id }) => id).join(', ')}
 Attacks: ${ATTACKS.map(({ id }) => id).join(', ')}`,
@@ -57,7 +59,7 @@ Attacks: ${ATTACKS.map(({ id }) => id).join(', ')}`,
 
 async function run(options: AuditCommandOptions): Promise<void> {
   if (options.live) {
-    process.exitCode = (await auditLive(options.json ?? false)) ? 0 : STATUS_GOT_THROUGH;
+    process.exitCode = (await auditLive(options.host, options.json ?? false)) ? 0 : STATUS_GOT_THROUGH;
     return;
   }
   const proposals = chosen(PROPOSALS, options.scheme, 'proposal');

@@ -39,7 +39,9 @@ function serve(socket: Socket, run: Run): void {
     bytes = chunk.includes(10) ? 0 : bytes + chunk.length;
     if (bytes > MAX_LINE_BYTES) socket.destroy();
   });
-  createInterface({ input: socket }).on('line', async (line) => {
+  const lines = createInterface({ input: socket });
+  lines.on('error', () => {}); // the socket's, which is destroyed then; unheard it would end the host
+  lines.on('line', async (line) => {
     const reply = await answer(line, run);
     if (!socket.destroyed) socket.write(`${JSON.stringify(reply)}\n`);
   });
@@ -74,13 +76,12 @@ export async function askHost<N extends CommandName>(
   }
   const lines = createInterface({ input: socket });
   const reply = once(lines, 'line') as Promise<[string]>;
-  const ended = once(socket, 'close').then(() => {
-    throw new UserError(`the host at ${socketPath} ended without an answer`);
-  });
+  const ended = once(socket, 'close');
   ended.catch(() => {});
   socket.write(`${JSON.stringify({ id: 1, name, argument })}\n`);
-  const [line] = await Promise.race([reply, ended]);
+  const [line] = await Promise.race([reply, ended.then(() => [])]).catch(() => []);
   socket.destroy();
+  if (line === undefined) throw new UserError(`the host at ${socketPath} ended without an answer`);
   const answer = JSON.parse(line) as { result: never; error?: string };
   if (answer.error !== undefined) throw new UserError(answer.error);
   return answer.result;

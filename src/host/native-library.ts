@@ -55,7 +55,7 @@ async function built(
 }
 
 async function build(compiler: string, flags: readonly string[], name: string, result: string): Promise<void> {
-  const temporary = `${result}.${process.pid}`;
+  const temporary = `${result}.${randomUUID()}`;
   const source = new URL(name, NATIVE).pathname;
   try {
     await promisify(execFile)(compiler, [...flags, '-o', temporary, source, '-ldl', '-lpthread']);

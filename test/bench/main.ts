@@ -44,14 +44,19 @@ async function main(): Promise<void> {
     },
   });
   const groups = GROUPS.filter(({ name }) => name.includes(options.only));
-  if (groups.length === 0)
-    throw new Error(`no group ${options.only}; there are ${GROUPS.map((g) => g.name).join(', ')}`);
+  if (groups.length === 0) {
+    say(`bench: no group is called ${options.only}; there are ${GROUPS.map((g) => g.name).join(', ')}`);
+    process.exitCode = 2;
+    return;
+  }
   const figures: Figure[] = [];
   for (const group of groups) {
     try {
       const measured = await group.measure({ quick: options.quick });
       figures.push(...measured);
-      if (options.json) for (const figure of measured) printJson(figure);
+      if (options.json)
+        for (const { name, value, unit, baseline, ratio, target, ...rest } of measured)
+          printJson({ name, value, unit, baseline, ratio, target, ...rest });
     } catch (error) {
       if (!(error instanceof NotMeasured)) throw error;
       say(`${group.name}: not measured: ${error.message}`);

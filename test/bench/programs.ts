@@ -13,6 +13,8 @@ export const POSTERN = fileURLToPath(new URL('dist/cli/main.js', root));
 const C_SOURCES = fileURLToPath(new URL('test/bench/c/', root));
 const NATIVE = fileURLToPath(new URL('native/', root));
 
+const START_TIMEOUT_MS = 20_000;
+
 let folder: string | undefined;
 
 /** This run's own folder, gone at the end. */
@@ -79,12 +81,14 @@ export async function startHost(name: string): Promise<HostProcess> {
   const args = [POSTERN, 'host', '--socket', temporary(name), '--domains', '1'];
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   process.once('exit', () => child.kill('SIGKILL'));
+  const tooLong = setTimeout(() => child.kill('SIGKILL'), START_TIMEOUT_MS);
   const variables: Record<string, string> = {};
   for await (const line of createInterface({ input: child.stdout })) {
     const [, key, value] = /^export (\w+)=(.*)$/.exec(line) ?? [];
     if (key !== undefined) variables[key] = value as string;
     if (key === 'XENSTORED_PATH') break;
   }
+  clearTimeout(tooLong);
   if (variables.LD_PRELOAD === undefined) throw new NotMeasured('the host has not come up with its library');
   return { pid: child.pid as number, variables, stop: () => stopProcess(child) };
 }

@@ -2,12 +2,16 @@
  * The host against clients that break the connection protocol, do not read, flood, or die: each loses its connection,
  * with a reason in the trace, and a well-behaved client beside it notices nothing.
  */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 
 import { IOCTL_EVTCHN_BIND_UNBOUND_PORT, IOCTL_EVTCHN_NOTIFY } from '../../dist/abi/linux/evtchn.js';
 import { IOCTL_PRIVCMD_DM_OP } from '../../dist/abi/linux/privcmd.js';
 import { Host } from '../../dist/host/host.js';
 import { allocateNative, libc, SO_SNDBUF, SOL_SOCKET } from '../../dist/host/libc.js';
+import { nativeLibrary } from '../../dist/host/native-library.js';
 import {
   MAX_MESSAGE,
   POSTERN_BLOCK_DATA,
@@ -20,7 +24,8 @@ import {
   POSTERN_OPEN,
   POSTERN_VERSION,
 } from '../../dist/host/protocol.js';
-import { descriptorsOf, until } from './harness.js';
+import { cCompiler } from '../support/compile-c.js';
+import { descriptorsOf, program, until } from './harness.js';
 import { dmOp, dmOpBlocks, encodeMessage, GoodClient, RawConnection, RawProcess, SOMEWHERE } from './raw-client.js';
 
 const HELLO = { kind: POSTERN_HELLO, arg: BigInt(POSTERN_VERSION) };
@@ -32,7 +37,12 @@ let good: GoodClient;
 let descriptors: number;
 
 beforeAll(async () => {
-  host = await Host.start({ domains: [{ kind: 'hvm', memoryMiB: 64, vcpus: 2 }] });
+  host = await Host.start({
+    domains: [
+      { kind: 'hvm', memoryMiB: 64, vcpus: 2 },
+      { kind: 'hvm', memoryMiB: 64, vcpus: 1 },
+    ],
+  });
   await host.command('status', null); // everything that is opened once has been
   descriptors = descriptorsOf('self').length;
 });
@@ -436,7 +446,7 @@ describe('in the middle of a long call', () => {
     file.send(process.message({ kind: POSTERN_IOCTL, cmd: IOCTL_PRIVCMD_DM_OP, arg: BigInt(SOMEWHERE), blocks }));
     await host.command('destroyDomain', { domid });
     expect([0, -3, -22]).toContain(process.answer(1).ret);
-    expect((await host.command('listDomains', null)).map((row) => row.domid)).toEqual([1]);
+    expect((await host.command('listDomains', null)).map((row) => row.domid)).toEqual([1, 2]);
   });
 
   it('a queue full of long calls on many files: all are answered, each to its own', () => {
@@ -445,6 +455,38 @@ describe('in the middle of a long call', () => {
     for (const file of files) longCall(process, file);
     for (let i = 0; i < 20; i++) expect(good.nrVcpus(1)).toBe(2);
     for (const _ of files) expect(process.answer(1).ret).toBe(0);
+  });
+});
+
+describe.skipIf(!cCompiler.ok)(cCompiler.named('a program that dies'), () => {
+  /** Starts a program, waits until it is under way, and stops it where it is. */
+  async function stopped(name: string, underWay: RegExp): Promise<ReturnType<typeof spawn>> {
+    const env = { ...process.env, ...host.environment(await nativeLibrary()) };
+    const child = spawn(program(name), { env, stdio: ['ignore', 'pipe', 'inherit'] });
+    let output = '';
+    child.stdout?.setEncoding('utf8').on('data', (text: string) => {
+      output += text;
+    });
+    await until(`${name} is under way`, () => underWay.test(output));
+    child.kill('SIGSTOP');
+    return child;
+  }
+
+  it.each([
+    ['in the middle of a long call', 'long-call', /log-dirty on/],
+    ['among calls of many threads and processes', 'one-file-many-users', /frames to tell apart/],
+  ])('%s', async (_, name, underWay) => {
+    for (let round = 0; round < 3; round++) {
+      const child = await stopped(name, underWay);
+      const ended = once(child, 'close');
+      expect(good.nrVcpus(1)).toBe(2);
+      await sleep(20 * round); // the host goes on with what was asked, and finds nobody to tell
+      expect(good.nrVcpus(1)).toBe(2);
+      child.kill('SIGKILL');
+      expect(good.ring(1)).toBe(0);
+      await ended;
+    }
+    // children of a program that was killed end by themselves; then all its connections are gone (afterEach)
   });
 });
 

@@ -77,6 +77,8 @@ export function encodeMessage(message: Message): Buffer {
 
 /** One packet connection to the host. */
 export class RawConnection {
+  /** Called before anything is waited for: where the host is in this thread, it gets its turn here. */
+  static pump: () => void = () => {};
   readonly fd: number;
   private isOpen = true;
 
@@ -101,6 +103,7 @@ export class RawConnection {
   }
 
   isReadable(limitMs = 0): boolean {
+    RawConnection.pump();
     pollfd.view.setInt32(0, this.fd, true);
     pollfd.view.setUint32(4, POLLIN, true);
     return libc.poll(pollfd.address, 1, limitMs) > 0;

@@ -1,5 +1,6 @@
 /** All attacks. */
 import { ADDRESS_ATTACKS } from './addresses.js';
+import { ADVISORY_ATTACKS } from './advisories.js';
 import type { Attack } from './attack.js';
 import { COUNT_AND_SIZE_ATTACKS } from './counts-and-sizes.js';
 import { DOMID_ATTACKS } from './domids.js';
@@ -16,6 +17,7 @@ export const ATTACKS: readonly Attack[] = [
   ...NEW_OPERATION_ATTACKS,
   ...COUNT_AND_SIZE_ATTACKS,
   ...LEAK_AND_EXHAUSTION_ATTACKS,
+  ...ADVISORY_ATTACKS,
 ];
 
 export function attack(id: string): Attack | undefined {

@@ -1,12 +1,7 @@
 /** What comes back that shouldn't, what it costs, and whom it hinders. */
-import {
-  XEN_DMOP_create_ioreq_server,
-  XEN_DMOP_map_io_range_to_ioreq_server,
-  XEN_DMOP_nr_vcpus,
-  XEN_DMOP_track_dirty_vram,
-} from '../../abi/xen/dm-op.js';
+import { XEN_DMOP_nr_vcpus, XEN_DMOP_track_dirty_vram } from '../../abi/xen/dm-op.js';
 import type { Result } from '../proposal.js';
-import { type Attack, type Lab, track, words } from './attack.js';
+import { type Attack, type Lab, track } from './attack.js';
 
 /** Two calls of the same kind should end the same way. */
 export function mustNotDiffer(lab: Lab, what: string, a: Result, b: Result): void {
@@ -122,21 +117,6 @@ export const LEAK_AND_EXHAUSTION_ATTACKS: readonly Attack[] = [
         }),
       );
       if (ret !== 0) lab.world.breach('kernel-free', `the kernel's own call fails: ${reason}`);
-    },
-  },
-  {
-    id: 'inverted-range',
-    name: 'An I/O range that ends before it starts',
-    group: 'advisories',
-    breaks: ['state-machine'],
-    origin: 'XSA-238',
-    run(lab) {
-      lab.call({ domid: lab.mine, op: XEN_DMOP_create_ioreq_server, payload: words(0) });
-      const payload = words(0, 0, 0x2000, 0, 0x1000, 0);
-      lab.call({ domid: lab.mine, op: XEN_DMOP_map_io_range_to_ioreq_server, payload });
-      for (const { start, end } of lab.world.mine.hvm?.ioreq.get(0)?.ranges[0] ?? []) {
-        if (end < start) lab.world.breach('state-machine', `a server claims ${start} to ${end}`);
-      }
     },
   },
 ];

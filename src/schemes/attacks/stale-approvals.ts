@@ -56,7 +56,7 @@ export const STALE_ATTACKS: readonly Attack[] = [
       const { frame } = lab.process.space.walkUser(lab.block)!;
       if (frame.pins === 0) {
         frame.owner = 'other';
-        frame.label = 'the child’s copy';
+        frame.label = 'memory, the forked child’s';
         frame.original = frame.bytes.slice();
         lab.process.mapFresh(lab.block, 'copied on write');
         lab.note('forks and writes: the old frame stays with the child');

@@ -226,7 +226,9 @@ export class World {
     address: bigint,
   ): void {
     if (actor === 'attacker' && frame.owner !== 'attacker') {
-      const { pfn, owner, label } = frame;
+      const { pfn, owner } = frame;
+      const label =
+        owner === 'other' && !frame.label.startsWith('other') ? `other program's ${frame.label}` : frame.label;
       this.hits.push({ direction, owner, label, pfn, address, bytes: part.length });
       const verb = direction === 'read' ? 'read from' : 'written to';
       this.breach(

@@ -9,6 +9,7 @@ import { passThrough } from './pass-through.js';
 import { physicalBuffers } from './physical-buffers.js';
 import { restrictionArray } from './restriction-array.js';
 import { specialArea } from './special-area.js';
+import { WEAKENED } from './weakened.js';
 
 export const PROPOSALS: readonly Proposal[] = [
   passThrough,
@@ -50,17 +51,7 @@ export const BROKEN_FORMS: readonly Proposal[] = [
     brokenFormOf: 'array-minuted',
     reusesDomids: true,
   },
-  {
-    ...arrayMinuted,
-    id: 'array-minuted/inverted-ranges',
-    name: 'I/O ranges are claimed without a look at their ends',
-    brokenFormOf: 'array-minuted',
-    weaken({ mine }) {
-      const servers = mine.hvm?.ioreq;
-      if (!servers) throw new Error('the domain is not HVM');
-      servers.mapRange = (_emulator, id, type, start, end) => void servers.get(id)?.ranges[type]?.add(start, end);
-    },
-  },
+  ...WEAKENED,
 ];
 
 export function proposal(id: string): Proposal | undefined {

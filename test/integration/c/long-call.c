@@ -2,7 +2,6 @@
  *
  * The longest calls there are, one after the other; prints how long each took, in microseconds. Needs domain 1 with
  * 256 MiB.
-
  */
 #include "check.h"
 

@@ -117,7 +117,7 @@ describe('a host', () => {
 
   it('cuts off a client whose line has no end', async () => {
     const { socket } = await client();
-    const closed = once(socket, 'close');
+    const closed = new Promise((resolve) => socket.once('close', resolve));
     const chunk = Buffer.alloc(1 << 20, 'x');
     for (let i = 0; i < 18; i++) socket.write(chunk);
     await closed;
@@ -132,11 +132,15 @@ describe('asking', () => {
     await expect(nobody).rejects.toBeInstanceOf(UserError);
   });
 
-  it('does not wait for a host that ends', async () => {
-    const server = createServer((socket) => socket.once('data', () => socket.destroy()));
+  it.each([
+    ['ends', (socket: Socket) => socket.once('data', () => socket.end())],
+    ['is killed before it has read the request', (socket: Socket) => socket.resetAndDestroy?.() ?? socket.destroy()],
+  ])('does not wait for a host that %s', async (_name, serve) => {
+    const server = createServer(serve);
     servers.push(server);
     server.listen(join(folder, 'mute.control'));
     await once(server, 'listening');
-    await expect(askHost(join(folder, 'mute'), 'status', null)).rejects.toThrow(/ended without an answer/);
+    const mute = askHost(join(folder, 'mute'), 'status', null);
+    await expect(mute).rejects.toThrow(new UserError(`the host at ${join(folder, 'mute')} ended without an answer`));
   });
 });

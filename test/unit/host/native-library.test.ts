@@ -46,9 +46,8 @@ it('passes on what a compiler that fails says, and keeps nothing', async () => {
   const path = compiler('broken', 'echo "postern.c:1: what is this?" >&2; exit 1');
   const error = await nativeLibrary().catch((caught: Error) => caught);
   expect(error).toBeInstanceOf(UserError);
-  expect((error as Error).message).toBe(
-    `${path} could not build the interposition library:\npostern.c:1: what is this?\n`,
-  );
+  expect((error as Error).message).toMatch(/could not build .*:\npostern.c:1: what is this\?\n$/);
+  expect((error as Error).message).toContain(path);
   expect(kept()).toEqual([]);
 });
 
