@@ -53,6 +53,9 @@ static pid_t own_pid;
 
 static void after_fork_in_child(void);
 static void forget_scratch(void);
+static void learn_heap(void);
+static void learn_stack(void);
+static bool surely_mapped(uint64_t address, uint64_t size);
 
 __attribute__((constructor)) static void start(void)
 {
@@ -71,6 +74,10 @@ __attribute__((constructor)) static void start(void)
         host_address.sun_family = AF_UNIX;
         strcpy(host_address.sun_path, path);
         host_address_length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path) + 1);
+    }
+    if (host_address_length) {
+        learn_heap();
+        learn_stack(); /* now, because for the main thread it reads a file, and the program may change its root */
     }
     pthread_atfork(NULL, NULL, after_fork_in_child);
 }
@@ -712,6 +719,10 @@ static bool read_user(void *into, const void *from, size_t size)
     struct iovec local = { into, size }, remote = { (void *)from, size };
     bool ok = false;
 
+    if (surely_mapped((uint64_t)(uintptr_t)from, size)) {
+        memcpy(into, from, size);
+        return true;
+    }
     pthread_mutex_lock(&scratch.lock);
     if (scratch.fd < 0)
         open_scratch();
@@ -721,37 +732,75 @@ static bool read_user(void *into, const void *from, size_t size)
     return ok || (scratch.fd < 0 && process_vm_readv(own_pid, &local, 1, &remote, 1, 0) == (ssize_t)size);
 }
 
-/*
- * What lies around a call's argument, read at once: an ioctl's nested arrays are mostly on the same stack page, and each
- * careful read is a system call.
- */
-struct window {
-    uint64_t start;
-    size_t size;
-    char bytes[1024];
-};
-
-static void open_window(struct window *window, uint64_t around)
-{
-    uint64_t page = around & ~(PAGE - 1), from = around - page < 512 ? page : around - 512;
-
-    window->start = from;
-    window->size = page + PAGE - from < sizeof window->bytes ? page + PAGE - from : sizeof window->bytes;
-    if (!read_user(window->bytes, (void *)from, window->size))
-        window->size = 0;
-}
-
-static bool read_near(const struct window *window, void *into, uint64_t from, size_t size)
-{
-    if (from < window->start || from - window->start > window->size || size > window->size - (from - window->start))
-        return read_user(into, (void *)from, size);
-    memcpy(into, window->bytes + (from - window->start), size);
-    return true;
-}
-
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
+
+/*
+ * Memory that is surely there and writable, so that it can be looked at without asking the kernel: this thread's stack
+ * from here up, and the brk heap, where callers mostly keep an ioctl's arguments. Trimming the heap under a pointer that
+ * isn't the caller's is the one thing that could still crash it.
+ */
+static uintptr_t heap_start;
+static __thread uintptr_t stack_start, stack_end; /* the end is 1 where it isn't known */
+
+static void learn_heap(void)
+{
+    char text[1024];
+    int fd = real_open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : real_read(fd, text, sizeof text - 1);
+    char *at = NULL;
+
+    if (fd >= 0)
+        close(fd);
+    if (n > 0) {
+        text[n] = 0;
+        at = strrchr(text, ')'); /* behind it come fields 3 to 52; 47 is start_brk */
+    }
+    for (int field = 2; at && field < 47; field++)
+        at = strchr(at + 1, ' ');
+    heap_start = at ? strtoul(at + 1, NULL, 10) : 0;
+}
+
+static void learn_stack(void)
+{
+    pthread_attr_t attr;
+    void *base;
+    size_t size;
+
+    stack_end = 1;
+    if (pthread_getattr_np(pthread_self(), &attr))
+        return;
+    if (!pthread_attr_getstack(&attr, &base, &size)) {
+        stack_start = (uintptr_t)base;
+        stack_end = (uintptr_t)base + size;
+    }
+    pthread_attr_destroy(&attr);
+}
+
+static bool surely_mapped(uint64_t address, uint64_t size)
+{
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+
+    if (size > (1ul << 20) || address + size < address)
+        return false;
+    if (heap_start && address >= heap_start && address + size <= (uintptr_t)sbrk(0))
+        return true;
+    if (!stack_end)
+        learn_stack();
+    return here >= stack_start && here < stack_end && address >= here && address + size <= stack_end;
+}
+
+/* A program that takes away parts of its heap or stack: from then on the kernel is asked about all of it. */
+static void distrust(const void *address, size_t length)
+{
+    uintptr_t from = (uintptr_t)address, to = from + length;
+
+    if (heap_start && from < (uintptr_t)sbrk(0) && to > heap_start)
+        heap_start = 0;
+    if (from < stack_end && to > stack_start)
+        stack_start = stack_end = 1;
+}
 
 static bool populate(uint64_t address, uint64_t size)
 {
@@ -766,7 +815,7 @@ static bool writable(uint64_t address, uint64_t size)
     static int can_say = -1;
     struct area *area;
 
-    if (size == 0)
+    if (size == 0 || surely_mapped(address, size))
         return true;
     if (can_say < 0)
         can_say = populate((uint64_t)(uintptr_t)&area, sizeof area);
@@ -829,13 +878,11 @@ static int ioctl_dm_op(int fd, struct call *call, uint64_t arg)
     struct { uint16_t dom, num; uint32_t pad; uint64_t ubufs; } op;
     struct user_buffer buffers[16];
     struct answer answer;
-    struct window window;
     bool one = false;
 
-    open_window(&window, arg);
-    if (read_near(&window, &op, arg, sizeof op) && op.num <= ARRAY_SIZE(buffers)) {
+    if (read_user(&op, (void *)arg, sizeof op) && op.num <= ARRAY_SIZE(buffers)) {
         add_block(call, op.ubufs, op.num * sizeof buffers[0], POSTERN_BLOCK_DATA);
-        if (op.num && read_near(&window, buffers, op.ubufs, op.num * sizeof buffers[0])) {
+        if (op.num && read_user(buffers, (void *)op.ubufs, op.num * sizeof buffers[0])) {
             for (unsigned i = 0; i < op.num; i++)
                 add_block(call, buffers[i].address, buffers[i].size,
                           POSTERN_BLOCK_DATA | (writable(buffers[i].address, buffers[i].size) ? POSTERN_BLOCK_WRITABLE : 0));
@@ -1189,6 +1236,8 @@ EXPORT void *mmap(void *address, size_t length, int prot, int flags, int fd, off
 
     if (fd >= 0 && host_address_length && real_mmap && is_device(fd, &file))
         return device_mmap(address, length, prot, flags, fd);
+    if (flags & MAP_FIXED)
+        distrust(address, length);
     if (!real_mmap)
         return (void *)syscall(SYS_mmap, address, length, prot, flags, fd, offset);
     return real_mmap(address, length, prot, flags, fd, offset);
@@ -1197,12 +1246,20 @@ EXPORT void *mmap(void *address, size_t length, int prot, int flags, int fd, off
 EXPORT void *mmap64(void *address, size_t length, int prot, int flags, int fd, off_t offset)
     __attribute__((alias("mmap")));
 
+EXPORT int mprotect(void *address, size_t length, int prot)
+{
+    if ((prot & (PROT_READ | PROT_WRITE)) != (PROT_READ | PROT_WRITE))
+        distrust(address, length);
+    return (int)syscall(SYS_mprotect, address, length, prot);
+}
+
 /* Areas are forgotten whole, also where only a part is unmapped: nothing more can be mapped into what is left. */
 EXPORT int munmap(void *address, size_t length)
 {
     struct area gone;
     int saved = errno;
 
+    distrust(address, length);
     while (nr_areas && forget_area((uintptr_t)address, length, &gone)) {
         struct call call = { .request = { .kind = POSTERN_MUNMAP, .arg = gone.start, .cmd = (uint32_t)gone.pages } };
         struct answer answer;

@@ -1,5 +1,6 @@
 /** `postern run`: a domain, a restricted device model, and a guest that keeps it busy; shows what is asked and refused. */
 import { readFile } from 'node:fs/promises';
+import { setTimeout as pause } from 'node:timers/promises';
 import { Command, Option } from 'commander';
 import type { HostStatus } from '../host/commands.js';
 import { Host } from '../host/host.js';
@@ -181,13 +182,7 @@ async function watch(
   const live = !options.json && process.stdout.isTTY;
   while (!stop.signal.aborted) {
     if (live) showLive(await host.command('status', null));
-    await new Promise<void>((resolve) => {
-      const wait = setTimeout(resolve, STATUS_INTERVAL_MS);
-      stop.signal.addEventListener('abort', () => {
-        clearTimeout(wait);
-        resolve();
-      });
-    });
+    await pause(STATUS_INTERVAL_MS, undefined, { signal: stop.signal }).catch(() => {}); // aborted: the loop ends
   }
   if (live) process.stdout.write('\r\x1b[K');
   clearTimeout(timer);

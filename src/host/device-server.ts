@@ -348,9 +348,9 @@ export class DeviceServer {
     const bell = libc.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (bell < 0) return undefined; // out of descriptors: the client sends messages instead
     file.doorbells.set(port, bell);
-    // Edge-triggered: every write wakes, and nobody needs to read it. Before packets of the same round: a notification
-    // that came before an unmask must find the port as it was then.
-    this.reactor.addFirst(bell, EPOLLIN | EPOLLET, () => {
+    // Edge-triggered: every write wakes, and nobody needs to read it. After packets of the same round: a process that
+    // unmasks a port and then has it notified finds the port unmasked.
+    this.reactor.addLast(bell, EPOLLIN | EPOLLET, () => {
       this.countRing(connection.peer.pid);
       device.notify(port);
     });

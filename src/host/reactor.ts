@@ -40,8 +40,8 @@ export class Reactor {
   private readonly events = allocateNative(MAX_EVENTS * EVENT_SIZE);
   private readonly argument = allocateNative(4096);
   private readonly handlers = new Map<number, Handler>();
-  /** Descriptors that are served before the others of a round. */
-  private readonly first = new Set<number>();
+  /** Descriptors that are served after the others of a round. */
+  private readonly last = new Set<number>();
   private work: Work[] = [];
   /** Few at a time: kept sorted, the next one last. */
   private timers: Timer[] = [];
@@ -69,10 +69,10 @@ export class Reactor {
     this.handlers.set(fd, handler);
   }
 
-  /** Likewise, but served before all others that became ready in the same round. */
-  addFirst(fd: number, events: number, handler: Handler): void {
+  /** Likewise, but served after all others that became ready in the same round. */
+  addLast(fd: number, events: number, handler: Handler): void {
     this.add(fd, events, handler);
-    this.first.add(fd);
+    this.last.add(fd);
   }
 
   modify(fd: number, events: number): void {
@@ -81,7 +81,7 @@ export class Reactor {
 
   /** Must come before the descriptor is closed. */
   remove(fd: number): void {
-    this.first.delete(fd);
+    this.last.delete(fd);
     if (this.handlers.delete(fd)) this.control(EPOLL_CTL_DEL, fd, 0);
   }
 
@@ -126,8 +126,8 @@ export class Reactor {
   /** One round: waits up to `timeoutMs` (-1: for ever), serves what is ready, then one slice of each long work. */
   round(timeoutMs: number): void {
     const n = timeoutMs === 0 ? this.poll(0) : this.wait(timeoutMs);
-    if (n > 1) for (let i = 0; i < n; i++) this.serve(i, true);
-    for (let i = 0; i < n; i++) this.serve(i, n === 1 && this.first.has(this.descriptor(i)));
+    for (let i = 0; i < n; i++) this.serve(i, false);
+    for (let i = 0; i < n; i++) this.serve(i, true);
     if (this.timers.length > 0) this.runTimers();
     if (this.work.length === 0) return;
     const slices = this.work;
@@ -135,14 +135,10 @@ export class Reactor {
     for (const slice of slices) if (!slice()) this.work.push(slice);
   }
 
-  private descriptor(event: number): number {
-    return this.events.view.getInt32(event * EVENT_SIZE + 4, true);
-  }
-
-  /** Serves an event whose descriptor is, or is not, one of the first. One removed earlier in the round has no handler. */
-  private serve(event: number, first: boolean): void {
-    const fd = this.descriptor(event);
-    if (this.first.has(fd) === first) this.handlers.get(fd)?.(this.events.view.getUint32(event * EVENT_SIZE, true));
+  /** Serves an event whose descriptor is, or is not, one of the last. One removed earlier in the round has no handler. */
+  private serve(event: number, last: boolean): void {
+    const fd = this.events.view.getInt32(event * EVENT_SIZE + 4, true);
+    if (this.last.has(fd) === last) this.handlers.get(fd)?.(this.events.view.getUint32(event * EVENT_SIZE, true));
   }
 
   private poll(timeoutMs: number): number {

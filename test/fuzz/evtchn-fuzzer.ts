@@ -63,6 +63,8 @@ function fuzzEvtchn(seed: number, iterations: number): void {
   iterate('evtchn', seed, iterations, (i) => {
     if (i % WORLD_LIFETIME === 0) {
       world = new World();
+      const { evtchn } = world.hypervisor.domains.get(ATTACKED);
+      for (let port = 0; port < 20; port++) evtchn.allocUnbound(0); // something to bind
       bystander = new Bystander(world, process);
       files = [open(), open(), open()];
     }

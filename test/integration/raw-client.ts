@@ -3,9 +3,18 @@
  * well-behaved one beside it that must not notice.
  */
 import koffi from 'koffi';
+import { ERRNO } from '../../dist/abi/errno.js';
 import { IOCTL_EVTCHN_BIND_UNBOUND_PORT, IOCTL_EVTCHN_NOTIFY } from '../../dist/abi/linux/evtchn.js';
 import { IOCTL_PRIVCMD_DM_OP } from '../../dist/abi/linux/privcmd.js';
-import { allocateNative, libc, MSG_DONTWAIT, MSG_NOSIGNAL, POLLIN, SOCK_SEQPACKET } from '../../dist/host/libc.js';
+import {
+  allocateNative,
+  errno,
+  libc,
+  MSG_DONTWAIT,
+  MSG_NOSIGNAL,
+  POLLIN,
+  SOCK_SEQPACKET,
+} from '../../dist/host/libc.js';
 import {
   MAX_MESSAGE,
   POSTERN_BLOCK_DATA,
@@ -106,7 +115,10 @@ export class RawConnection {
     RawConnection.pump();
     pollfd.view.setInt32(0, this.fd, true);
     pollfd.view.setUint32(4, POLLIN, true);
-    return libc.poll(pollfd.address, 1, limitMs) > 0;
+    for (const deadline = Date.now() + limitMs; ; ) {
+      const n = libc.poll(pollfd.address, 1, Math.max(0, deadline - Date.now()));
+      if (n >= 0 || errno() !== ERRNO.EINTR) return n > 0; // a signal, such as that of a child, is no answer
+    }
   }
 
   /** Reads until the host closes the connection. @returns whether it did */

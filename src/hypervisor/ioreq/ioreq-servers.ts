@@ -33,6 +33,8 @@ export class IoreqServers {
   readonly memType: MemTypeClaim;
   readonly dispatcher: IoreqDispatcher;
   private readonly servers: (IoreqServer | undefined)[] = Array.from({ length: MAX_NR_IOREQ_SERVERS }, () => undefined);
+  /** Those there are, highest id first; made anew when one comes or goes, so that nobody walks a list that changes. */
+  private inOrder: readonly IoreqServer[] = [];
   private vcpuIds: number[] = [];
 
   constructor(
@@ -44,15 +46,17 @@ export class IoreqServers {
   }
 
   /** All servers, the most recent ids first: the order in which they are asked for a request. */
-  *[Symbol.iterator](): Generator<IoreqServer> {
-    for (let id = MAX_NR_IOREQ_SERVERS - 1; id >= 0; id--) {
-      const server = this.servers[id];
-      if (server) yield server;
-    }
+  [Symbol.iterator](): IterableIterator<IoreqServer> {
+    return this.inOrder.values();
+  }
+
+  private set(id: number, server: IoreqServer | undefined): void {
+    this.servers[id] = server;
+    this.inOrder = this.servers.filter((each) => each !== undefined).reverse();
   }
 
   get size(): number {
-    return this.servers.reduce((n, server) => (server ? n + 1 : n), 0);
+    return this.inOrder.length;
   }
 
   /** The server with an id, whoever owns it. */
@@ -76,7 +80,7 @@ export class IoreqServers {
       server.destroy();
       throw error;
     }
-    this.servers[id] = server;
+    this.set(id, server);
     return id;
   }
 
@@ -169,7 +173,7 @@ export class IoreqServers {
 
   private discard(server: IoreqServer): void {
     if (this.memType.server === server) this.memType.release(server);
-    this.servers[server.id] = undefined;
+    this.set(server.id, undefined);
     server.destroy();
     this.dispatcher.pollAll();
   }

@@ -15,19 +15,21 @@ export interface Range {
 }
 
 export class RangeSet {
-  // Two arrays and not one of objects: the search touches only the starts.
-  private readonly starts: bigint[] = [];
-  private readonly ends: bigint[] = [];
+  // Two arrays and not one of objects: the search touches only the starts. Typed, because moving their contents is then
+  // one copy; they grow with what is in use.
+  private starts = new BigUint64Array(8);
+  private ends = new BigUint64Array(8);
+  private count = 0;
 
   constructor(private readonly limit: number) {}
 
   get size(): number {
-    return this.starts.length;
+    return this.count;
   }
 
   /** All ranges in ascending order. */
   *[Symbol.iterator](): Generator<Range> {
-    for (let i = 0; i < this.starts.length; i++) yield { start: this.starts[i]!, end: this.ends[i]! };
+    for (let i = 0; i < this.count; i++) yield { start: this.starts[i]!, end: this.ends[i]! };
   }
 
   /** Whether all of it is in the set. */
@@ -45,11 +47,11 @@ export class RangeSet {
   add(start: bigint, end: bigint): boolean {
     const below = this.find(start);
     const above = below + 1;
-    const hasAbove = above < this.starts.length;
+    const hasAbove = above < this.count;
     if (below >= 0 && this.ends[below]! >= start) return false;
     if (hasAbove && this.starts[above]! <= end) return false;
     const touchesBelow = below >= 0 && this.ends[below]! + 1n === start;
-    if (!touchesBelow && this.starts.length >= this.limit) throw new XenError('ENOMEM', `over ${this.limit} ranges`);
+    if (!touchesBelow && this.count >= this.limit) throw new XenError('ENOMEM', `over ${this.limit} ranges`);
     const touchesAbove = hasAbove && end + 1n === this.starts[above]!;
     if (touchesBelow && touchesAbove) {
       this.ends[below] = this.ends[above]!;
@@ -59,8 +61,7 @@ export class RangeSet {
     } else if (touchesAbove) {
       this.starts[above] = start;
     } else {
-      this.starts.splice(above, 0, start);
-      this.ends.splice(above, 0, end);
+      this.insertAt(above, start, end);
     }
     return true;
   }
@@ -82,10 +83,9 @@ export class RangeSet {
     } else if (last === end) {
       this.ends[i] = start - 1n;
     } else {
-      if (this.starts.length >= this.limit) throw new XenError('ENOMEM', `over ${this.limit} ranges`);
+      if (this.count >= this.limit) throw new XenError('ENOMEM', `over ${this.limit} ranges`);
       this.ends[i] = start - 1n;
-      this.starts.splice(i + 1, 0, end + 1n);
-      this.ends.splice(i + 1, 0, last);
+      this.insertAt(i + 1, end + 1n, last);
     }
     return true;
   }
@@ -93,7 +93,7 @@ export class RangeSet {
   /** Index of the highest range that starts at or below `value`, -1 when there is none. */
   private find(value: bigint): number {
     let low = 0;
-    let high = this.starts.length;
+    let high = this.count;
     while (low < high) {
       const middle = (low + high) >>> 1;
       if (this.starts[middle]! <= value) low = middle + 1;
@@ -102,8 +102,26 @@ export class RangeSet {
     return low - 1;
   }
 
+  private insertAt(i: number, start: bigint, end: bigint): void {
+    if (this.count === this.starts.length) this.grow();
+    this.starts.copyWithin(i + 1, i, this.count);
+    this.ends.copyWithin(i + 1, i, this.count);
+    this.starts[i] = start;
+    this.ends[i] = end;
+    this.count++;
+  }
+
   private removeAt(i: number): void {
-    this.starts.splice(i, 1);
-    this.ends.splice(i, 1);
+    this.starts.copyWithin(i, i + 1, this.count);
+    this.ends.copyWithin(i, i + 1, this.count);
+    this.count--;
+  }
+
+  private grow(): void {
+    const { starts, ends } = this;
+    this.starts = new BigUint64Array(starts.length * 2);
+    this.ends = new BigUint64Array(ends.length * 2);
+    this.starts.set(starts);
+    this.ends.set(ends);
   }
 }

@@ -66,7 +66,7 @@ export class World {
     this.random = new Random(seed);
     this.scheduler = new Scheduler(schedule);
     this.memory = new PhysicalMemory(this.random.fork('memory'), platform.addressing === 'physical');
-    this.stackMark = BigInt(this.random.u32() | 1) | (BigInt(this.random.u32() | 1) << 32n);
+    this.stackMark = BigInt((this.random.u32() | 1) >>> 0) | (BigInt((this.random.u32() | 1) >>> 0) << 32n);
     this.hypervisor = new Hypervisor({ extents: { allocate: lazyExtent } });
     this.mine = createHvmDomain(this.hypervisor, { memoryMiB: 1, vcpus: 2 });
     this.theirs = createHvmDomain(this.hypervisor, { memoryMiB: 1, vcpus: 1 });

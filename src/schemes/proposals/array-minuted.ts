@@ -163,8 +163,8 @@ class MinutedHypervisor {
 
   call(actor: Actor, domid: number, blocks: readonly GuestBuffer[]): number {
     const { world, flaws } = this;
-    const before = this.leftOver.map((buffer) => takenOver(buffer, actor));
-    this.leftOver = blocks;
+    const before = flaws.has('garbage-for-missing') ? this.leftOver.map((buffer) => takenOver(buffer, actor)) : [];
+    if (flaws.has('garbage-for-missing')) this.leftOver = blocks;
     const first = blocks[0] ?? before[0];
     if (!first) throw new XenError('ENODATA', 'no blocks');
     const struct = this.copyIn(first);

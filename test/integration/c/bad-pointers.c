@@ -6,7 +6,7 @@
 #include "check.h"
 
 static int privcmd, evtchn, hypercall;
-static char *read_only, *unmapped, *edge; /* edge: the last bytes before an unmapped page */
+static char *read_only, *unmapped, *edge; /* edge: the bytes before it can be used, those after it can't */
 
 struct place {
     const char *name;
@@ -46,8 +46,8 @@ static void arguments(void)
         for (int p = NULL_POINTER; p <= WRAPS; p++)
             check_errno(name_of(calls[i].name, places[p].name),
                         ioctl(calls[i].evtchn ? evtchn : privcmd, calls[i].cmd, places[p].at), EFAULT);
-    check_errno("DM_OP argument half in an unmapped page", ioctl(privcmd, IOCTL_PRIVCMD_DM_OP, edge - 8), EFAULT);
-    check_errno("MMAPBATCH_V2 argument half in an unmapped page", ioctl(privcmd, IOCTL_PRIVCMD_MMAPBATCH_V2, edge - 8),
+    check_errno("DM_OP argument half out of reach", ioctl(privcmd, IOCTL_PRIVCMD_DM_OP, edge - 8), EFAULT);
+    check_errno("MMAPBATCH_V2 argument half out of reach", ioctl(privcmd, IOCTL_PRIVCMD_MMAPBATCH_V2, edge - 8),
                 EFAULT);
 }
 
@@ -70,12 +70,35 @@ static void dm_op_buffers(void)
         check_errno(name_of("DM_OP second buffer", places[p].name), ioctl(privcmd, IOCTL_PRIVCMD_DM_OP, &call), EFAULT);
     }
     memcpy(edge - 16, &op, 16);
-    check_errno("DM_OP buffer half in an unmapped page", dm_op(privcmd, 1, edge - 16, sizeof op), EFAULT);
+    check_errno("DM_OP buffer half out of reach", dm_op(privcmd, 1, edge - 16, sizeof op), EFAULT);
     check_errno("DM_OP buffer over the end of the address space", dm_op(privcmd, 1, (void *)-8l, 4096), EFAULT);
     check_errno("DM_OP buffer as large as can be said", dm_op(privcmd, 1, &op, (size_t)-1), E2BIG);
     call.num = 16;
     call.ubufs = (void *)(edge - 2 * sizeof(privcmd_dm_op_buf_t));
-    check_errno("DM_OP list half in an unmapped page", ioctl(privcmd, IOCTL_PRIVCMD_DM_OP, &call), EFAULT);
+    check_errno("DM_OP list half out of reach", ioctl(privcmd, IOCTL_PRIVCMD_DM_OP, &call), EFAULT);
+}
+
+/* Pages of the heap and of the stack that the program has made inaccessible are as bad as any. */
+static void guarded_pages(void)
+{
+    struct xen_dm_op op = {.op = XEN_DMOP_nr_vcpus};
+    char on_stack[3 * PAGE], *pages[2] = {aligned_alloc(PAGE, 3 * PAGE), on_stack};
+
+    for (int i = 0; i < 2; i++) {
+        char *page = (char *)(((uintptr_t)pages[i] + PAGE - 1) & ~(PAGE - 1)) + (i ? 0 : PAGE);
+        const char *where = i ? "a guarded page of the stack" : "a guarded page of the heap";
+
+        memcpy(page, &op, sizeof op);
+        mprotect(page, PAGE, PROT_READ);
+        check_errno(name_of("read-only, DM_OP buffer", where), dm_op(privcmd, 1, page, sizeof op), EFAULT);
+        mprotect(page, PAGE, PROT_NONE);
+        check_errno(name_of("DM_OP argument", where), ioctl(privcmd, IOCTL_PRIVCMD_DM_OP, page), EFAULT);
+        check_errno(name_of("DM_OP buffer", where), dm_op(privcmd, 1, page, sizeof op), EFAULT);
+        check_errno(name_of("NOTIFY", where), ioctl(evtchn, IOCTL_EVTCHN_NOTIFY, page), EFAULT);
+        mprotect(page, PAGE, PROT_READ | PROT_WRITE);
+        check_result(name_of("accessible again", where), dm_op(privcmd, 1, page, sizeof op), 0);
+    }
+    free(pages[0]);
 }
 
 static void mappings(void)
@@ -136,7 +159,7 @@ static void other_calls(void)
     check_errno("a path at NULL", open(places[NULL_POINTER].at, O_RDWR), EFAULT);
     check_errno("a path in an unmapped page", open(unmapped, O_RDWR), EFAULT);
     memcpy(edge - 5, "/dev/", 5); /* and then what is not memory */
-    check_errno("a path that runs into an unmapped page", open(edge - 5, O_RDWR), EFAULT);
+    check_errno("a path that runs out of reach", open(edge - 5, O_RDWR), EFAULT);
     strcpy(edge - 10, "/dev/null");
     check("a path that ends where memory does", open(edge - 10, O_RDWR) >= 0, "errno %d", errno);
     check_errno("a path in the kernel half", open(KERNEL, O_RDWR), EFAULT);
@@ -161,11 +184,11 @@ int main(void)
     pages = mmap(NULL, 3 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     read_only = pages;
     edge = pages + 2 * PAGE;
-    unmapped = pages + 2 * PAGE;
+    unmapped = (char *)0x10000000; /* far from where anything is put by itself */
     memcpy(read_only + 64, &hole, sizeof hole);
     memcpy(read_only + 128, &query, sizeof query);
     mprotect(read_only, PAGE, PROT_READ);
-    munmap(unmapped, PAGE);
+    mprotect(edge, PAGE, PROT_NONE); /* not unmapped: the next mmap would take the place */
     places[NULL_POINTER] = (struct place){"NULL", NULL};
     places[UNMAPPED] = (struct place){"an unmapped page", unmapped};
     places[IN_KERNEL] = (struct place){"the kernel half", KERNEL};
@@ -173,6 +196,7 @@ int main(void)
     places[READ_ONLY] = (struct place){"a read-only page", read_only};
     arguments();
     dm_op_buffers();
+    guarded_pages();
     mappings();
     other_calls();
     answers();

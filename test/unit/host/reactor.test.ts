@@ -86,6 +86,29 @@ describe('descriptors', () => {
     expect(log).toEqual(['first']);
   });
 
+  it('added as first are served before the others of a round, and once', () => {
+    for (const name of ['a', 'b', 'first', 'c', 'also first']) {
+      const handler = () => log.push(name);
+      if (name.includes('first')) reactor.addFirst(eventfd(1), EPOLLIN, handler);
+      else reactor.add(eventfd(1), EPOLLIN, handler);
+    }
+    reactor.round(0);
+    expect(log).toEqual(['first', 'also first', 'a', 'b', 'c']);
+  });
+
+  it('added as first are served when nothing else is ready, and not once removed', () => {
+    const fd = eventfd(1);
+    reactor.addFirst(fd, EPOLLIN, () => log.push('first'));
+    reactor.round(0);
+    reactor.remove(fd);
+    reactor.round(0);
+    reactor.add(fd, EPOLLIN, () => log.push('as others'));
+    reactor.add(eventfd(1), EPOLLIN, () => log.push('other'));
+    reactor.round(0);
+    expect(log[0]).toBe('first');
+    expect(log.slice(1).sort()).toEqual(['as others', 'other']);
+  });
+
   it('are all served within a few rounds, however many are always ready', () => {
     const served = new Set<number>();
     for (let i = 0; i < 150; i++) {
