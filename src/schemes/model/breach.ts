@@ -7,7 +7,6 @@ export const INVARIANTS = {
   'process-isolation': "no other process's memory is read or written",
   'domain-isolation': 'no other domain is read, written or changed',
   'hypervisor-secrecy': "nothing that lies in the hypervisor's own memory comes back, by data or by errno",
-  'one-decision': 'what was checked is what is used',
   restriction: 'what a file was restricted to stays so, and covers every call',
   bounded: 'what one call can make the kernel and the hypervisor spend has a bound',
   'kernel-free': "the kernel's own calls are not hindered",
