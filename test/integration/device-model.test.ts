@@ -11,9 +11,9 @@ import { childrenOf, type Ended, processesOf, QEMU, Run, traceRecords, until } f
 
 const IS_ROOT = process.getuid?.() === 0;
 /** A run that was told to end, or has lost something, has this long. */
-const END_LIMIT_MS = 15_000;
+const END_LIMIT_MS = 30_000;
 /** And a process that has lost its host this long. */
-const ORPHAN_LIMIT_MS = 8_000;
+const ORPHAN_LIMIT_MS = 15_000;
 
 interface Kind {
   /** Whether every phase is worth a run: the two device models share most of what is tested. */
@@ -101,10 +101,14 @@ async function deviceModelOf(started: Run): Promise<number> {
     const line = processesOf(started.temporary).find((one) => one.startsWith(`${child} `));
     return line !== undefined && /xen-domid|--domid/.test(line);
   };
-  await until('a device model is started', () => {
-    pid = childrenOf(started.pid).find(isIt);
-    return pid !== undefined || started.hasEnded;
-  });
+  await until(
+    'a device model is started',
+    () => {
+      pid = childrenOf(started.pid).find(isIt);
+      return pid !== undefined || started.hasEnded;
+    },
+    END_LIMIT_MS * 2,
+  );
   expect(pid, started.output).toBeDefined();
   return pid as number;
 }

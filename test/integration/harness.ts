@@ -75,7 +75,7 @@ export class Run {
     this.child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.stderr += text;
     });
-    const limit = setTimeout(() => this.child.kill('SIGKILL'), options.limitMs ?? 60_000);
+    const limit = setTimeout(() => this.child.kill('SIGKILL'), options.limitMs ?? 300_000);
     this.ended = new Promise((resolve) => {
       this.child.once('close', (status, signal) => {
         clearTimeout(limit);
