@@ -4,7 +4,6 @@
  */
 import type { Layout, StructLayout } from '../../dist/abi/layout.js';
 
-export type AbiModule = Readonly<Record<string, unknown>>;
 // biome-ignore lint/suspicious/noExplicitAny: any struct's shape
 export type AnyStruct = StructLayout<any>;
 
