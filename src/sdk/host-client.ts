@@ -3,7 +3,7 @@
  * (native/protocol.h), for programs that are written against the SDK. The host is trusted, as a kernel is.
  */
 import { ERRNO } from '../abi/errno.js';
-import { allocateNative, errno, libc, MSG_NOSIGNAL, SOCK_SEQPACKET } from '../host/libc.js';
+import { allocateNative, errno, libc, MSG_NOSIGNAL, POLLIN, SOCK_SEQPACKET } from '../host/libc.js';
 import {
   MAX_MESSAGE,
   POSTERN_BLOCK_DATA,
@@ -102,6 +102,9 @@ export class HostClient {
     const blocks = call.blocks ?? [];
     this.send(file, call, blocks);
     const files: number[] = [];
+    if (call.kind === POSTERN_OPEN && !this.isAnswered(file)) {
+      throw new XenDeviceError(ERRNO.ENFILE, `${call.name} (the host at ${this.path} takes no more connections)`);
+    }
     const length = receiveWithFiles(this.fd, reply, files);
     const v = reply.view;
     if (length < postern_reply.size || REPLY.magic.get(v, 0) !== POSTERN_MAGIC || REPLY.call.get(v, 0) !== this.calls) {
@@ -114,6 +117,16 @@ export class HostClient {
       throw new XenDeviceError(-ret, call.name);
     }
     return { ret, runs: readRuns(REPLY.nr_runs.get(v, 0), at), files };
+  }
+
+  /** Waits for the answer to an open. A host that has no room closes the new connection instead. */
+  private isAnswered(file: number): boolean {
+    for (const [i, fd] of [this.fd, file].entries()) {
+      request.view.setInt32(i * 8, fd, true);
+      request.view.setInt32(i * 8 + 4, i === 0 ? POLLIN : 0, true); // the other one is only looked at for its end
+    }
+    while (libc.poll(request.address, 2, -1) < 0);
+    return request.view.getInt16(6, true) !== 0;
   }
 
   private send(file: number, call: Call, blocks: readonly Block[]): void {

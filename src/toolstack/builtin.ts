@@ -5,7 +5,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { type DeviceModelProcess, UID_BASE } from './qemu.js';
+import { type DeviceModelProcess, endOf, lastWords, stopProcess, uidFor } from './device-model-process.js';
 
 export interface BuiltinOptions {
   readonly domid: number;
@@ -20,36 +20,25 @@ const PROGRAM = fileURLToPath(new URL('../devices/main.js', import.meta.url));
 /** @throws Error with what the process said where it does not become ready */
 export async function startBuiltin(options: BuiltinOptions): Promise<DeviceModelProcess> {
   const { domid, socketPath, directory } = options;
-  const uid = process.getuid?.() === 0 ? UID_BASE + domid : undefined;
+  const uid = uidFor(domid);
   const root = join(directory, 'root');
   await mkdir(root, { recursive: true });
   const identity = uid === undefined ? [] : ['--uid', String(uid), '--chroot', root];
   const args = [PROGRAM, '--domid', String(domid), '--host', socketPath, '--restrict', ...identity];
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] });
-  let said = '';
-  child.stderr.on('data', (chunk: Buffer) => {
-    said = (said + chunk.toString()).slice(-4096);
-  });
-  const ended = new Promise<string>((resolve) => {
-    child.on('error', (error) => resolve(error.message));
-    child.on('exit', (code, signal) => resolve(signal ? `ended by ${signal}` : `ended with status ${code}`));
-  });
+  const said = lastWords([child.stderr]);
+  const ended = endOf(child);
   const lines = createInterface({ input: child.stdout });
   const giveUp = () => child.kill('SIGKILL');
   options.signal?.addEventListener('abort', giveUp);
   const first = await Promise.race([once(lines, 'line') as Promise<[string]>, ended]);
   options.signal?.removeEventListener('abort', giveUp);
-  if (typeof first === 'string') throw new Error(`the built-in device model did not come up: it ${first}\n${said}`);
+  if (typeof first === 'string') throw new Error(`the built-in device model did not come up: it ${first}\n${said()}`);
   return {
     kind: 'builtin',
     pid: child.pid as number,
     uid: uid ?? (process.getuid?.() as number),
     ended,
-    stop: async () => {
-      const timer = setTimeout(() => child.kill('SIGKILL'), 3000);
-      child.kill('SIGTERM');
-      await ended;
-      clearTimeout(timer);
-    },
+    stop: () => stopProcess(child, ended, () => child.kill('SIGTERM')),
   };
 }

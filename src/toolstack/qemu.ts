@@ -7,6 +7,7 @@ import { constants } from 'node:fs';
 import { access, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { QmpClient, QmpError } from '../qmp/client.js';
+import { type DeviceModelProcess, endOf, lastWords, stopProcess, uidFor } from './device-model-process.js';
 
 /** Where distributions put the QEMU that has Xen support built in. */
 const CANDIDATES = [
@@ -14,9 +15,6 @@ const CANDIDATES = [
   '/usr/lib/xen/bin/qemu-system-i386',
   '/usr/local/lib/xen/bin/qemu-system-i386',
 ];
-
-/** First uid given to device models, plus the domid: far from users, so each has an identity nobody else has. */
-export const UID_BASE = 200_000;
 
 const START_TIMEOUT_MS = 15_000;
 
@@ -34,16 +32,6 @@ export interface QemuOptions {
   readonly onMessage: (text: string) => void;
   /** Gives the start-up up. */
   readonly signal?: AbortSignal;
-}
-
-export interface DeviceModelProcess {
-  readonly kind: 'qemu' | 'builtin';
-  readonly pid: number;
-  /** The identity it runs under once it has restricted itself. */
-  readonly uid: number;
-  /** Resolves with a description when the process ends. */
-  readonly ended: Promise<string>;
-  stop(): Promise<void>;
 }
 
 export interface QemuProcess extends DeviceModelProcess {
@@ -87,14 +75,14 @@ export function qemuArguments(options: QemuOptions, socket: string, uid: number 
  * @throws Error with what QEMU said where it does not come up
  */
 export async function startQemu(options: QemuOptions): Promise<QemuProcess> {
-  const uid = process.getuid?.() === 0 ? UID_BASE + options.domid : undefined;
+  const uid = uidFor(options.domid);
   const socket = join(options.directory, 'qmp-libxl');
   await mkdir(join(options.directory, 'root'), { recursive: true });
   const child = spawn(options.binary, qemuArguments(options, socket, uid), {
     env: environmentOf(options),
     stdio: ['ignore', 'pipe', 'pipe'],
   });
-  const said = collectMessages(child, options.onMessage);
+  const said = lastWords([child.stdout, child.stderr], options.onMessage);
   const ended = endOf(child);
   const giveUp = () => child.kill('SIGKILL');
   options.signal?.addEventListener('abort', giveUp);
@@ -124,24 +112,6 @@ function environmentOf({ environment, domid }: QemuOptions): Record<string, stri
   return { PATH: path, ...environment, POSTERN_EXIT_WITH_HOST: '1', XEN_DOMAIN_ID: String(domid) };
 }
 
-function collectMessages(child: ChildProcess, onMessage: (text: string) => void): () => string {
-  let last = '';
-  const take = (chunk: Buffer) => {
-    last = (last + chunk.toString()).slice(-4096);
-    onMessage(chunk.toString());
-  };
-  child.stdout?.on('data', take);
-  child.stderr?.on('data', take);
-  return () => last;
-}
-
-function endOf(child: ChildProcess): Promise<string> {
-  return new Promise((resolve) => {
-    child.on('error', (error) => resolve(error.message));
-    child.on('exit', (code, signal) => resolve(signal ? `ended by ${signal}` : `ended with status ${code}`));
-  });
-}
-
 /** QEMU's socket appears when its start-up is done with it; restriction comes before the main loop answers on it. */
 async function connectQmp(path: string, ended: Promise<string>): Promise<QmpClient> {
   const deadline = Date.now() + START_TIMEOUT_MS;
@@ -161,9 +131,6 @@ async function connectQmp(path: string, ended: Promise<string>): Promise<QmpClie
 }
 
 async function stopQemu(child: ChildProcess, qmp: QmpClient, ended: Promise<string>): Promise<void> {
-  const timer = setTimeout(() => child.kill('SIGKILL'), 3000);
-  await qmp.execute('quit').catch(() => child.kill('SIGTERM'));
-  await ended;
-  clearTimeout(timer);
+  await stopProcess(child, ended, () => qmp.execute('quit').catch(() => child.kill('SIGTERM')));
   qmp.close();
 }

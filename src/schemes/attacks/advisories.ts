@@ -7,31 +7,10 @@ import {
   XEN_DMOP_destroy_ioreq_server,
   XEN_DMOP_map_io_range_to_ioreq_server,
   XEN_DMOP_modified_memory,
-  XEN_DMOP_set_ioreq_server_state,
 } from '../../abi/xen/dm-op.js';
 import { ioreq, STATE_IOREQ_INPROCESS, STATE_IOREQ_READY } from '../../abi/xen/ioreq.js';
-import type { HvmState } from '../../hypervisor/domain.js';
-import { type Attack, type Lab, words } from './attack.js';
-
-const PORTS = 0;
-const SERVER = 0;
-
-function hvmOf(lab: Lab): HvmState {
-  const { hvm } = lab.world.mine;
-  if (!hvm) throw new Error('the domain is not HVM');
-  return hvm;
-}
-
-/** A server of the attacker's on ports 0 to 0xff, with its page mapped. @returns the page as the attacker has it */
-function startServer(lab: Lab): DataView {
-  const { world, mine: domid } = lab;
-  lab.call({ domid, op: XEN_DMOP_create_ioreq_server, payload: words(0) });
-  lab.call({ domid, op: XEN_DMOP_map_io_range_to_ioreq_server, payload: words(SERVER, PORTS, 0, 0, 0xff, 0) });
-  const [mfn] = hvmOf(lab).ioreq.resourceFrames(world.hypervisor.dom0, SERVER, 1n, 1);
-  lab.call({ domid, op: XEN_DMOP_set_ioreq_server_state, payload: words(SERVER | (1 << 16)) });
-  const page = world.hypervisor.machine.frame(mfn as number);
-  return new DataView(page.buffer, page.byteOffset, page.length);
-}
+import { type Attack, words } from './attack.js';
+import { hvmOf, SERVER, startServer } from './device-model.js';
 
 export const ADVISORY_ATTACKS: readonly Attack[] = [
   {

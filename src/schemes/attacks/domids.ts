@@ -77,4 +77,19 @@ export const DOMID_ATTACKS: readonly Attack[] = [
       lab.look(lab.session.inherit(child).prepare(shutdown(lab.world.theirs.domid)).go());
     },
   },
+  {
+    id: 'second-open',
+    name: 'The device model opens privcmd a second time, and uses that file for another domain',
+    group: 'domids and restriction',
+    breaks: ['restriction', 'domain-isolation'],
+    origin: 'XSA-482: every open has to be restricted, not the first',
+    run(lab) {
+      const { world } = lab;
+      const second = lab.proposal.open(world, lab.process);
+      lab.note(`opens privcmd again; that file is restricted to domain ${lab.mine} too`);
+      lab.look(second.restrict(lab.mine));
+      lab.look(second.prepare(shutdown(world.theirs.domid)).go());
+      lab.look(second.hypercall(HYPERVISOR.xen_version, [0n]));
+    },
+  },
 ];

@@ -28,6 +28,7 @@ export type Flaw =
   | 'not-preemptible'
   | 'restricts-again'
   | 'restricts-process'
+  | 'restricts-first-open'
   | 'no-domid-check'
   | 'hypercalls-allowed'
   | 'no-pinning'
@@ -35,6 +36,9 @@ export type Flaw =
   | 'asserts-on-missing';
 
 type Flaws = ReadonlySet<Flaw>;
+
+/** For 'restricts-first-open': where a file has been restricted. */
+const restrictedOnce = new WeakSet<World>();
 
 // kernel part: begin
 class MinutedFile implements ArrayFile {
@@ -52,6 +56,8 @@ class MinutedFile implements ArrayFile {
     if (this.restrictedTo !== undefined && this.restrictedTo !== domid && !this.flaws.has('restricts-again')) {
       throw new XenError('EINVAL', `file is restricted to domain ${this.restrictedTo} already`);
     }
+    if (this.flaws.has('restricts-first-open') && restrictedOnce.has(this.world)) return 0;
+    if (this.flaws.has('restricts-first-open')) restrictedOnce.add(this.world);
     this.restrictedTo = domid;
     this.restrictedProcess = process;
     return 0;

@@ -40,6 +40,7 @@ export const BROKEN_FORMS: readonly Proposal[] = [
   flawedArray('Operations never look for other work', 'not-preemptible'),
   flawedArray('A restricted file can be restricted anew', 'restricts-again'),
   flawedArray('The restriction is the process’s and not the file’s', 'restricts-process'),
+  flawedArray('Only the first file that is opened can be restricted', 'restricts-first-open'),
   flawedArray('The domid is not looked at', 'no-domid-check'),
   flawedArray('Plain hypercalls pass a restricted file', 'hypercalls-allowed'),
   flawedArray('What was audited is not pinned', 'no-pinning'),

@@ -2,7 +2,10 @@
  * Broken forms whose fault is in the hypervisor and not in how memory is named: a check or a care is taken out of the
  * project's own code, in one world, to show that the attack on it can succeed.
  */
+import { XEN_DMOP_IO_RANGE_PORT } from '../../abi/xen/dm-op.js';
+import { buf_ioreq, buffered_iopage, IOREQ_BUFFER_SLOT_NUM, STATE_IORESP_READY } from '../../abi/xen/ioreq.js';
 import type { HvmState } from '../../hypervisor/domain.js';
+import type { IoreqServer } from '../../hypervisor/ioreq/ioreq-server.js';
 import type { World } from '../model/world.js';
 import type { Proposal } from '../proposal.js';
 import { arrayMinuted } from './array-minuted.js';
@@ -10,6 +13,11 @@ import { arrayMinuted } from './array-minuted.js';
 function hvmOf({ mine }: World): HvmState {
   if (!mine.hvm) throw new Error('the domain is not HVM');
   return mine.hvm;
+}
+
+/** Puts another method, even a private one, into one object. */
+function replace(object: object, method: string, by: (...args: never[]) => unknown): void {
+  Object.assign(object, { [method]: by });
 }
 
 function weakened(id: string, name: string, weaken: (world: World) => void): Proposal {
@@ -49,6 +57,64 @@ export const WEAKENED: readonly Proposal[] = [
     logDirty.markDirty = (gfn) => {
       if (!logDirty.isEnabled) logDirty.enable(false);
       markDirty(gfn);
+    };
+  }),
+  weakened('reads-state-twice', 'The state of a request is read to be checked, and read to be acted upon', (world) => {
+    const { dispatcher } = hvmOf(world).ioreq;
+    const takeAnswer = Reflect.get(dispatcher, 'takeAnswer') as (server: IoreqServer, vcpuId: number) => unknown;
+    const nrStates = STATE_IORESP_READY + 1;
+    replace(dispatcher, 'takeAnswer', (server: IoreqServer, vcpuId: number, ...rest: unknown[]) => {
+      const page = server.ioreqPage;
+      if (page && page.state(vcpuId) < nrStates) {
+        const entry = page.state(vcpuId);
+        if (entry >= nrStates) throw new Error(`entry ${entry} of a table for ${nrStates} states is jumped to`);
+      }
+      return Reflect.apply(takeAnswer, dispatcher, [server, vcpuId, ...rest]);
+    });
+  }),
+  weakened('reads-ring-twice', 'The ring’s pointer is read to be checked, and read to be used', (world) => {
+    replace(
+      hvmOf(world).ioreq.dispatcher,
+      'sendBuffered',
+      (server: IoreqServer, request: { readonly data: bigint }) => {
+        const page = server.bufioreqPage;
+        const pointer = () => page!.words[buffered_iopage.fields.write_pointer.offset / 4]! >>> 0;
+        if (!page || pointer() >= IOREQ_BUFFER_SLOT_NUM) return false;
+        const at = buffered_iopage.fields.buf_ioreq.offset + pointer() * buf_ioreq.size;
+        // Memory goes on behind the page.
+        new DataView(page.bytes.buffer, page.bytes.byteOffset).setUint32(at, Number(request.data), true);
+        return true;
+      },
+    );
+  }),
+  weakened('shows-pages', 'Guest frames that a server uses stay in the guest’s reach', ({ mine }) => {
+    mine.p2m.remove = (gfn) => mine.p2m.mfn(gfn);
+  }),
+  weakened('port-table', 'Ports are looked up in a table with 2^16 entries', (world) => {
+    const servers = hvmOf(world).ioreq;
+    const mapRange = servers.mapRange.bind(servers);
+    servers.mapRange = (emulator, id, type, start, end) => {
+      const nrEntries = 1n << 16n;
+      if (type === XEN_DMOP_IO_RANGE_PORT && end >= nrEntries)
+        throw new Error(`entry ${end} of a table for ${nrEntries} ports is written`);
+      mapRange(emulator, id, type, start, end);
+    };
+  }),
+  weakened('notes-everything', 'Every failure of a device model’s is noted', (world) => {
+    const { dispatcher } = hvmOf(world).ioreq;
+    const crash = Reflect.get(dispatcher, 'crash') as (vcpuId: number, reason: string) => void;
+    const notes: string[] = [];
+    replace(dispatcher, 'crash', (vcpuId: number, reason: string) => {
+      notes.push(reason);
+      Reflect.apply(crash, dispatcher, [vcpuId, reason]);
+      dispatcher.crashReason = notes.join('; ');
+    });
+  }),
+  weakened('walks-live-list', 'The list of servers is walked while it can change', (world) => {
+    const servers = hvmOf(world).ioreq;
+    const now = servers[Symbol.iterator].bind(servers);
+    servers[Symbol.iterator] = function* () {
+      for (let i = 0; i < servers.size; i++) yield [...now()][i] as IoreqServer;
     };
   }),
 ];

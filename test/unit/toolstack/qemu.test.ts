@@ -3,14 +3,8 @@ import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import {
-  findQemu,
-  type QemuOptions,
-  qemuArguments,
-  startQemu,
-  UID_BASE,
-  VIDEO_MIB,
-} from '../../../dist/toolstack/qemu.js';
+import { UID_BASE } from '../../../dist/toolstack/device-model-process.js';
+import { findQemu, type QemuOptions, qemuArguments, startQemu, VIDEO_MIB } from '../../../dist/toolstack/qemu.js';
 
 let directory: string;
 beforeEach(() => {
