@@ -41,6 +41,9 @@ export const PRIVCMD_LIMITS: PrivcmdLimits = { dmOpMaxNrBufs: 16, dmOpBufMaxSize
 /** Where a DM_OP's argument struct is copied to: the call is decoded before anything else can happen. */
 const ARGUMENT = new Uint8Array(privcmd_dm_op.size);
 const ARGUMENT_VIEW = new DataView(ARGUMENT.buffer);
+const DOM_AT = privcmd_dm_op.fields.dom.offset;
+const NUM_AT = privcmd_dm_op.fields.num.offset;
+const UBUFS_AT = privcmd_dm_op.fields.ubufs.offset;
 /** The same for the list of buffers where there is just one, as in most calls. */
 const ONE_BUFFER = new Uint8Array(privcmd_dm_op_buf.size);
 const ONE_BUFFER_VIEW = new DataView(ONE_BUFFER.buffer);
@@ -132,14 +135,14 @@ export class PrivcmdFile implements DeviceFile {
   private dmOp(arg: number, process: Process): number | Operation {
     this.assertAccess(arg, privcmd_dm_op.size);
     process.memory.copyIn(arg, ARGUMENT);
-    const domid = privcmd_dm_op.fields.dom.get(ARGUMENT_VIEW, 0);
-    const num = privcmd_dm_op.fields.num.get(ARGUMENT_VIEW, 0);
+    const domid = ARGUMENT_VIEW.getUint16(DOM_AT, true);
+    const num = ARGUMENT_VIEW.getUint16(NUM_AT, true);
     this.assertDomain(domid);
     if (num === 0) return 0;
     if (num > this.limits.dmOpMaxNrBufs) {
       throw new XenError('E2BIG', `${num} buffers, at most ${this.limits.dmOpMaxNrBufs} pass privcmd`);
     }
-    const ubufs = privcmd_dm_op.fields.ubufs.get(ARGUMENT_VIEW, 0);
+    const ubufs = address.read(ARGUMENT_VIEW, UBUFS_AT);
     if (num === 1) {
       this.assertAccess(ubufs, ONE_BUFFER.length);
       process.memory.copyIn(ubufs, ONE_BUFFER);

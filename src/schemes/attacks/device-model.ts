@@ -68,3 +68,14 @@ export function watchPage(lab: Lab, page: IoreqPage): void {
   });
   Object.defineProperties(page, { words: seen(shared), view: seen(view) });
 }
+
+/**
+ * What the hypervisor does by itself, and not in a call, with the second thread at work. Only its points are tried: those
+ * of the calls before it have nothing to race with.
+ */
+export function race(lab: Lab, step: () => void, action: () => void): void {
+  const { scheduler } = lab.world;
+  lab.secondThread(step);
+  scheduler.points = 0;
+  scheduler.during(action);
+}

@@ -12,6 +12,7 @@ import {
   enableServer,
   hvmOf,
   READ_PORT,
+  race,
   SERVER,
   serverOf,
   setState,
@@ -21,7 +22,7 @@ import {
 
 /** No state at all: the field has room for 16. */
 const NO_STATE = 9;
-/** Beyond the ring's 511 slots: unlimited, it would be the 88th of the page behind. */
+/** Beyond the ring's 511 slots: taken as it is, it leads into the page behind. */
 const FAR_POINTER = 600;
 
 export const SHARED_PAGE_ATTACKS: readonly Attack[] = [
@@ -44,8 +45,11 @@ export const SHARED_PAGE_ATTACKS: readonly Attack[] = [
       setState(page, STATE_IORESP_READY);
       watchPage(lab, serverOf(lab, SERVER).ioreqPage as IoreqPage);
       lab.note('answers; the hypervisor looks at the slot');
-      lab.secondThread(() => setState(page, NO_STATE));
-      lab.world.scheduler.during(() => dispatcher.poll(0));
+      race(
+        lab,
+        () => setState(page, NO_STATE),
+        () => dispatcher.poll(0),
+      );
       if (!isDone) lab.world.breach('state-machine', 'the vCPU still waits for an answer that has been there');
     },
   },
@@ -66,9 +70,10 @@ export const SHARED_PAGE_ATTACKS: readonly Attack[] = [
       const before = rest.slice();
       watchPage(lab, ring);
       lab.note('the guest writes to a port; the hypervisor appends it to the ring');
-      lab.secondThread(() => pointers.fill(FAR_POINTER));
-      lab.world.scheduler.during(() =>
-        dispatcher.start(0, { ...READ_PORT, isWrite: true, data: 0x41n, buffered: true }, () => {}),
+      race(
+        lab,
+        () => pointers.fill(FAR_POINTER),
+        () => dispatcher.start(0, { ...READ_PORT, isWrite: true, data: 0x41n, buffered: true }, () => {}),
       );
       const at = rest.findIndex((byte, i) => byte !== before[i]);
       if (at >= 0)
@@ -91,8 +96,8 @@ export const SHARED_PAGE_ATTACKS: readonly Attack[] = [
       if (gfn === undefined) throw new Error('the server has no guest frame: the attack is wrong');
       hvmOf(lab).ioreq.dispatcher.start(0, READ_PORT, () => {});
       lab.note('the device model checks the port of a request in a guest frame, then uses it');
-      lab.secondThread(() => writeGuest(mine, gfn << 12n, new Uint8Array([0xff, 0xff])));
-      lab.world.scheduler.during(() => {
+      const rewrite = () => void writeGuest(mine, gfn << 12n, new Uint8Array([0xff, 0xff]));
+      race(lab, rewrite, () => {
         const checked = ioreq.fields.addr.get(view, 0);
         lab.world.scheduler.point('device model has checked the request');
         const used = ioreq.fields.addr.get(view, 0);

@@ -57,8 +57,10 @@ export class DmOpBuffers {
     if (!first || first.size < PAYLOAD) throw new XenError('EFAULT', 'the first buffer is shorter than a header');
     const copy = idle.pop() ?? new WorkingCopy();
     this.copy = copy;
-    copy.bytes.fill(0);
-    first.copyFrom(0, copy.prefix(Math.min(first.size, copy.bytes.length)));
+    const given = Math.min(first.size, copy.bytes.length);
+    // Zeroed memory with the caller's bytes at its start: only what they leave has to be zeroed.
+    if (given < copy.bytes.length) copy.bytes.fill(0, given);
+    first.copyFrom(0, copy.prefix(given));
   }
 
   /** Lets go of the copy. The buffers can't be used after it. */

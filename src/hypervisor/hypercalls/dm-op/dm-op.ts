@@ -35,7 +35,8 @@ export function beginDmOp(
   return new DmOpOperation(hypervisor, caller, domid, buffers);
 }
 
-const { op: OP, pad: PAD } = xen_dm_op.fields;
+const OP_AT = xen_dm_op.fields.op.offset;
+const PAD_AT = xen_dm_op.fields.pad.offset;
 
 class DmOpOperation implements Operation {
   name: string | undefined;
@@ -75,7 +76,7 @@ class DmOpOperation implements Operation {
     requireControl(caller);
     buffers.open();
     const { view } = buffers;
-    const op = OP.get(view, 0);
+    const op = view.getUint32(OP_AT, true);
     if (op > MAX_OP) throw new XenError('EOPNOTSUPP', `no DM operation ${op}`);
     const operation = dmOperation(op);
     this.name = operation?.name;
@@ -84,7 +85,7 @@ class DmOpOperation implements Operation {
     if (!isRefused && buffers.payloadSize < operation.layout.size) {
       throw new XenError('EFAULT', `the first buffer is too short for ${operation.name}`);
     }
-    if (PAD.get(view, 0) !== 0) throw new XenError('EINVAL', 'padding is not zero');
+    if (view.getUint32(PAD_AT, true) !== 0) throw new XenError('EINVAL', 'padding is not zero');
     if (isRefused) throw new XenError('EOPNOTSUPP', operation?.name ?? `no DM operation ${op}`);
     this.operation = operation;
     this.call = new DmOpCall(caller, target, target.hvm, buffers, view);
