@@ -3,8 +3,8 @@
  * is a connection to the host (protocol.h); its calls are carried there with the user memory they may touch, and the
  * host decides everything. No operation number of Xen's appears here.
  *
- * User pointers are only ever handed to the kernel (process_vm_readv, sendmsg, recvmsg), so a bad one comes back as
- * EFAULT and nothing crashes. Which descriptors are ours is asked of the kernel too, never remembered by number: dup2
+ * User pointers are handed to the kernel (pwrite to a memory file, sendmsg, recvmsg), so a bad one comes back as EFAULT
+ * and nothing crashes; only memory that is surely there (surely_mapped) is looked at directly. Which descriptors are ours is asked of the kernel too, never remembered by number: dup2
  * over one, which is how restricted programs give theirs up, needs no help.
  *
  * Environment: POSTERN_HOST, the host's socket; POSTERN_EXIT_WITH_HOST, set to anything, ends a program that finds the
@@ -892,18 +892,22 @@ static int ioctl_dm_op(int fd, struct call *call, uint64_t arg)
     return finish(transact(fd, call, &answer, !one), &answer.reply);
 }
 
-/* A call whose reply may map frames at `address`. */
-static int ioctl_mapping(int fd, struct call *call, uint64_t address, uint64_t pages)
+/* A call whose reply may map frames at `address`; the state of the area there is in the request's flags. */
+static int transact_mapping(int fd, struct call *call, uint64_t address)
 {
     struct answer answer;
-    int error;
+    int error = transact(fd, call, &answer, true);
 
-    call->request.flags = (uint16_t)area_state(address, pages);
-    error = transact(fd, call, &answer, true);
     if (!error && answer.runs)
         error = map_runs(address, answer.runs, answer.reply.nr_runs, answer.files, answer.nr_files);
     release_answer(&answer);
     return finish(error, &answer.reply);
+}
+
+static int ioctl_mapping(int fd, struct call *call, uint64_t address, uint64_t pages)
+{
+    call->request.flags = (uint16_t)area_state(address, pages);
+    return transact_mapping(fd, call, address);
 }
 
 static int ioctl_mmap(int fd, struct call *call, uint64_t arg)
@@ -928,25 +932,29 @@ struct batch {
     uint64_t address, frames, errors;
 };
 
+static void add_batch_blocks(struct call *call, const struct batch *batch, bool v2)
+{
+    add_block(call, batch->frames, batch->num * 8ul, POSTERN_BLOCK_DATA | (v2 ? 0 : POSTERN_BLOCK_WRITABLE));
+    if (v2)
+        add_block(call, batch->errors, batch->num * 4ul,
+                  writable(batch->errors, batch->num * 4ul) ? POSTERN_BLOCK_WRITABLE : 0);
+}
+
 /* Frames beyond what one message holds go in pieces: the kernel has no such bound, and libraries use big batches. */
 static int ioctl_mmapbatch(int fd, struct call *call, uint64_t arg, bool v2)
 {
     struct batch batch = { 0 };
-    int result = 0, error = 0;
     unsigned whole;
+    int result = 0;
 
     if (!read_user(&batch, (void *)arg, v2 ? 32 : 24) || batch.num <= POSTERN_MAX_GFNS || (int32_t)batch.num < 0) {
-        add_block(call, batch.frames, batch.num * 8ul, POSTERN_BLOCK_DATA | (v2 ? 0 : POSTERN_BLOCK_WRITABLE));
-        if (v2)
-            add_block(call, batch.errors, batch.num * 4ul,
-                      writable(batch.errors, batch.num * 4ul) ? POSTERN_BLOCK_WRITABLE : 0);
+        add_batch_blocks(call, &batch, v2);
         return ioctl_mapping(fd, call, batch.address, batch.num);
     }
     whole = area_state(batch.address, batch.num);
     for (uint32_t done = 0; done < batch.num && result == 0;) {
         struct call piece = { .request = call->request };
         struct batch part = batch;
-        struct answer answer;
 
         part.num = batch.num - done > POSTERN_MAX_GFNS ? POSTERN_MAX_GFNS : batch.num - done;
         part.address = batch.address + done * PAGE;
@@ -956,15 +964,8 @@ static int ioctl_mmapbatch(int fd, struct call *call, uint64_t arg, bool v2)
         piece.request.flags = (uint16_t)whole;
         piece.request.arg = (uint64_t)(uintptr_t)&part;
         add_block(&piece, (uint64_t)(uintptr_t)&part, v2 ? 32 : 24, POSTERN_BLOCK_DATA);
-        add_block(&piece, part.frames, part.num * 8ul, POSTERN_BLOCK_DATA | (v2 ? 0 : POSTERN_BLOCK_WRITABLE));
-        if (v2)
-            add_block(&piece, part.errors, part.num * 4ul,
-                      writable(part.errors, part.num * 4ul) ? POSTERN_BLOCK_WRITABLE : 0);
-        error = transact(fd, &piece, &answer, true);
-        if (!error && answer.runs)
-            error = map_runs(part.address, answer.runs, answer.reply.nr_runs, answer.files, answer.nr_files);
-        release_answer(&answer);
-        result = finish(error, &answer.reply);
+        add_batch_blocks(&piece, &part, v2);
+        result = transact_mapping(fd, &piece, part.address);
         done += part.num;
     }
     return result;
@@ -1055,24 +1056,17 @@ static int device_ioctl(int fd, ino_t file, unsigned long cmd, uint64_t arg)
 static void *mmap_hypercall(int fd, uintptr_t at, size_t pages, int prot)
 {
     struct call call = { .request = { .kind = POSTERN_MMAP, .arg = at, .cmd = (uint32_t)pages } };
-    struct answer answer = { .nr_files = 0 };
     struct area area;
-    int error = pages >> 20 ? ENOMEM : 0;
+    int saved;
 
-    if (!error && !add_area(at, pages, prot, true))
-        error = ENOMEM;
-    if (!error)
-        error = transact(fd, &call, &answer, true);
-    if (!error && answer.runs)
-        error = map_runs(at, answer.runs, answer.reply.nr_runs, answer.files, answer.nr_files);
-    release_answer(&answer);
-    if (!error && answer.reply.ret < 0)
-        error = -answer.reply.ret;
-    if (!error)
+    if (pages >> 20 || !add_area(at, pages, prot, true))
+        errno = ENOMEM;
+    else if (transact_mapping(fd, &call, at) >= 0)
         return (void *)at;
+    saved = errno;
     forget_area(at, pages * PAGE, &area);
     real_munmap((void *)at, pages * PAGE);
-    errno = error;
+    errno = saved;
     return MAP_FAILED;
 }
 
