@@ -16,6 +16,7 @@ import { LatencyHistogram } from './latency.js';
 import { memoryFiles } from './memory-files.js';
 import { Reactor } from './reactor.js';
 import { Trace } from './trace.js';
+import { XenstoreService } from './xenstore-service.js';
 import { XenstoreSocket } from './xenstore-socket.js';
 
 const PAGES_PER_MIB = 256;
@@ -33,6 +34,7 @@ export class HostCore {
   private readonly trace: Trace;
   private readonly devices: DeviceServer;
   private readonly xenstore: XenstoreServer;
+  private readonly xenstoreService: XenstoreService;
   private readonly xenstoreSocket: XenstoreSocket;
   private readonly latencies = new LatencyHistogram();
   private readonly player: GuestPlayer;
@@ -50,7 +52,8 @@ export class HostCore {
       { now: () => performance.now(), domainExists: (domid) => this.hypervisor.domains.find(domid) !== undefined },
       { hashSeed: randomInt(2 ** 32) },
     );
-    this.xenstoreSocket = new XenstoreSocket(this.reactor, this.xenstore, options.xenstorePath);
+    this.xenstoreService = new XenstoreService(this.reactor, this.xenstore);
+    this.xenstoreSocket = new XenstoreSocket(this.xenstoreService, options.xenstorePath);
     this.player = new GuestPlayer(this.reactor, this.latencies);
     evtchn.unmask(domExc);
     for (const plan of options.domains) this.createNow(plan);
@@ -64,6 +67,7 @@ export class HostCore {
       if (!domain || domain.isDying) this.xenstore.domainGone(domid);
       else if (domain.isShutDown) this.xenstore.domainShutdown(domid);
     }
+    this.xenstoreService.settle();
   }
 
   /** Other threads write here to have `onWake` run. */
@@ -79,6 +83,7 @@ export class HostCore {
   close(): void {
     this.devices.close();
     this.xenstoreSocket.close();
+    this.xenstoreService.close();
     for (const domain of [...this.hypervisor.domains]) {
       if (domain !== this.hypervisor.dom0) domain.kill(NEVER_PREEMPT);
     }

@@ -1,120 +1,113 @@
 /**
- * The XenStore daemon's Unix socket, as libxenstore expects it, on the host's reactor. Whoever may connect is dom0.
+ * The XenStore daemon's Unix socket, as libxenstore expects it, on a reactor. Whoever may connect is dom0.
  */
 
 import { ERRNO } from '../abi/errno.js';
 import type { CloseReason, Connection } from '../xenstore/connection.js';
-import type { XenstoreServer } from '../xenstore/server.js';
 import { allocateNative, EPOLLIN, EPOLLOUT, errno, libc, MSG_DONTWAIT, MSG_NOSIGNAL, SOCK_STREAM } from './libc.js';
-import type { Reactor } from './reactor.js';
 import { acceptUnix, listenUnix } from './unix-socket.js';
+import type { ServedClient, XenstoreService } from './xenstore-service.js';
 
 const BUFFER_BYTES = 1 << 16;
 const MAX_CLIENTS = 4096;
 
-interface Client {
-  readonly fd: number;
-  readonly connection: Connection;
-  events: number;
-}
-
 export class XenstoreSocket {
   private readonly listener: number;
-  private readonly input = allocateNative(BUFFER_BYTES);
-  private readonly output = allocateNative(BUFFER_BYTES);
-  private readonly clients = new Set<Client>();
-  private readonly due = new Set<Client>();
-  private cancelTick: (() => void) | undefined;
+  private readonly clients = new Set<SocketClient>();
+  readonly input = allocateNative(BUFFER_BYTES);
+  readonly buffer = allocateNative(BUFFER_BYTES);
 
   constructor(
-    private readonly reactor: Reactor,
-    private readonly server: XenstoreServer,
+    readonly service: XenstoreService,
     readonly path: string,
   ) {
     this.listener = listenUnix(path, SOCK_STREAM);
-    reactor.add(this.listener, EPOLLIN, () => this.accept());
+    service.reactor.add(this.listener, EPOLLIN, () => this.accept());
   }
 
   close(): void {
-    this.cancelTick?.();
-    this.reactor.remove(this.listener);
+    this.service.reactor.remove(this.listener);
     libc.close(this.listener);
-    for (const client of [...this.clients]) this.drop(client);
+    for (const client of [...this.clients]) client.drop();
+  }
+
+  forget(client: SocketClient): void {
+    this.clients.delete(client);
   }
 
   private accept(): void {
     const accepted = acceptUnix(this.listener);
     if (!accepted) return;
-    const { fd } = accepted;
     if (this.clients.size >= MAX_CLIENTS) {
-      libc.close(fd);
+      libc.close(accepted.fd);
       return;
     }
-    const sink = {
-      ready: () => void this.due.add(client),
-      closed: (_reason: CloseReason) => this.forget(client),
-    };
-    const connection = this.server.connect({ domid: 0, kind: 'socket', sink });
-    const client: Client = { fd, connection, events: EPOLLIN };
-    this.clients.add(client);
-    this.reactor.add(fd, EPOLLIN, (events) => this.serve(client, events));
+    this.clients.add(new SocketClient(this, accepted.fd));
+  }
+}
+
+class SocketClient implements ServedClient {
+  private readonly connection: Connection;
+  private events = EPOLLIN;
+  private open = true;
+
+  constructor(
+    private readonly socket: XenstoreSocket,
+    private readonly fd: number,
+  ) {
+    const { service } = socket;
+    const sink = { ready: () => service.due(this), closed: (_reason: CloseReason) => this.forget() };
+    this.connection = service.server.connect({ domid: 0, kind: 'socket', sink });
+    service.reactor.add(fd, EPOLLIN, (events) => this.serve(events));
   }
 
-  private serve(client: Client, events: number): void {
-    if (events & ~EPOLLOUT) this.read(client);
-    if (events & EPOLLOUT) this.due.add(client);
-    this.flush();
+  /** Ends it from this side. */
+  drop(): void {
+    this.forget();
+    this.connection.close();
   }
 
-  private read(client: Client): void {
-    const n = libc.recv(client.fd, this.input.address, BUFFER_BYTES, MSG_DONTWAIT);
-    if (n > 0) client.connection.receive(this.input.bytes.subarray(0, n));
-    else if (n === 0 || errno() !== ERRNO.EAGAIN) this.drop(client);
-  }
-
-  /** Sends what requests have left to send, to whomever; then asks again for what must wait. */
-  private flush(): void {
-    for (const client of this.due) {
-      this.due.delete(client);
-      if (this.clients.has(client)) this.send(client);
-    }
-    this.cancelTick?.();
-    this.cancelTick = undefined;
-    const deadline = this.server.nextDeadlineMs();
-    if (deadline === null) return;
-    this.cancelTick = this.reactor.after(Math.max(0, deadline - performance.now()), () => {
-      this.cancelTick = undefined;
-      this.server.tick();
-      this.flush();
-    });
-  }
-
-  private send(client: Client): void {
-    const { connection } = client;
+  flush(): void {
+    const { connection } = this;
+    const { buffer } = this.socket;
     let full = false;
     for (let bytes = connection.output(); bytes.length > 0 && !full; bytes = connection.output()) {
       const part = Math.min(bytes.length, BUFFER_BYTES);
-      this.output.bytes.set(bytes.subarray(0, part));
-      const sent = libc.send(client.fd, this.output.address, part, MSG_DONTWAIT | MSG_NOSIGNAL);
-      if (sent < 0 && errno() !== ERRNO.EAGAIN) return this.drop(client);
+      buffer.bytes.set(bytes.subarray(0, part));
+      const sent = libc.send(this.fd, buffer.address, part, MSG_DONTWAIT | MSG_NOSIGNAL);
+      if (sent < 0 && errno() !== ERRNO.EAGAIN) return this.drop();
       full = sent < part;
       connection.sent(Math.max(sent, 0));
     }
-    if (!this.clients.has(client)) return;
-    const events = (connection.wantsInput ? EPOLLIN : 0) | (full ? EPOLLOUT : 0);
-    if (events === client.events) return;
-    client.events = events;
-    this.reactor.modify(client.fd, events);
+    if (this.open) this.listenFor((connection.wantsInput ? EPOLLIN : 0) | (full ? EPOLLOUT : 0));
   }
 
-  private drop(client: Client): void {
-    this.forget(client);
-    client.connection.close();
+  private serve(events: number): void {
+    if (events & ~EPOLLOUT) this.read();
+    if (events & EPOLLOUT) this.socket.service.due(this);
+    this.socket.service.settle();
   }
 
-  private forget(client: Client): void {
-    if (!this.clients.delete(client)) return;
-    this.reactor.remove(client.fd);
-    libc.close(client.fd);
+  private read(): void {
+    const { address, bytes } = this.socket.input;
+    const n = libc.recv(this.fd, address, BUFFER_BYTES, MSG_DONTWAIT);
+    if (n > 0) this.connection.receive(bytes.subarray(0, n));
+    else if (n === 0 || errno() !== ERRNO.EAGAIN) this.drop();
+  }
+
+  private listenFor(events: number): void {
+    if (events === this.events) return;
+    this.events = events;
+    this.socket.service.reactor.modify(this.fd, events);
+  }
+
+  private forget(): void {
+    if (!this.open) return;
+    this.open = false;
+    const { service } = this.socket;
+    service.forget(this);
+    this.socket.forget(this);
+    service.reactor.remove(this.fd);
+    libc.close(this.fd);
   }
 }
