@@ -1,7 +1,8 @@
 /*
  * The interposition library: stands for /dev/xen/{privcmd,evtchn,hypercall,...} in an unmodified program. An open file
  * is a connection to the host (protocol.h); its calls are carried there with the user memory they may touch, and the
- * host decides everything. No operation number of Xen's appears here.
+ * host decides everything. No operation number of Xen's appears here. Some files the host hands over, as descriptors that
+ * need nothing of us any more: xenbus, and what programs read in /proc/xen and /sys/hypervisor.
  *
  * User pointers are handed to the kernel (pwrite to a memory file, sendmsg, recvmsg), so a bad one comes back as EFAULT
  * and nothing crashes; only memory that is surely there (surely_mapped) is looked at directly. Which descriptors are ours is asked of the kernel too, never remembered by number: dup2
@@ -28,6 +29,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -45,6 +47,7 @@ static int (*real_munmap)(void *, size_t);
 static ssize_t (*real_read)(int, void *, size_t);
 static ssize_t (*real_write)(int, const void *, size_t);
 static int (*real_close)(int);
+static int (*real_faccessat)(int, const char *, int, int);
 
 static struct sockaddr_un host_address;
 static socklen_t host_address_length; /* 0: not running under a host */
@@ -68,6 +71,7 @@ __attribute__((constructor)) static void start(void)
     real_read = (ssize_t (*)(int, void *, size_t))dlsym(RTLD_NEXT, "read");
     real_write = (ssize_t (*)(int, const void *, size_t))dlsym(RTLD_NEXT, "write");
     real_close = (int (*)(int))dlsym(RTLD_NEXT, "close");
+    real_faccessat = (int (*)(int, const char *, int, int))dlsym(RTLD_NEXT, "faccessat");
     own_pid = getpid();
     exit_with_host = getenv("POSTERN_EXIT_WITH_HOST") != NULL;
     if (path && strlen(path) < sizeof(host_address.sun_path)) {
@@ -831,25 +835,41 @@ static bool writable(uint64_t address, uint64_t size)
 
 /* ---- the calls ---- */
 
+/* A file that the host hands over takes the connection's place: the program uses it without us. */
+static int take_over(int fd, int file, int flags)
+{
+    if (flags & O_NONBLOCK && fcntl(file, F_SETFL, fcntl(file, F_GETFL) | O_NONBLOCK) < 0)
+        return -1;
+    return dup3(file, fd, flags & O_CLOEXEC);
+}
+
 static int device_open(const char *device, int flags)
 {
     struct call call = { .request = { .kind = POSTERN_OPEN } };
     struct answer answer;
-    int error;
+    int result;
+    bool handed;
     int fd = connect_to_host((flags & O_CLOEXEC ? SOCK_CLOEXEC : 0) | (flags & O_NONBLOCK ? SOCK_NONBLOCK : 0));
 
     if (fd < 0)
         return -1;
     add_block(&call, (uint64_t)(uintptr_t)device, strlen(device), POSTERN_BLOCK_DATA);
-    error = transact(fd, &call, &answer, false);
-    if (finish(error, &answer.reply) < 0) {
+    result = finish(transact(fd, &call, &answer, true), &answer.reply);
+    handed = answer.nr_files > 0;
+    if (result >= 0 && handed)
+        result = take_over(fd, answer.files[0], flags);
+    if (result < 0) {
         int saved = errno;
         close(fd);
+        release_answer(&answer);
         errno = saved;
         return -1;
     }
+    release_answer(&answer);
     if ((size_t)fd < ARRAY_SIZE(opened))
-        opened[fd] = (struct opened){ strcmp(device, "evtchn") ? OPENED_OTHER : OPENED_EVTCHN,
+        opened[fd] = (struct opened){ handed                      ? OPENED_NOTHING
+                                      : strcmp(device, "evtchn") ? OPENED_OTHER
+                                                                 : OPENED_EVTCHN,
                                       (flags & O_ACCMODE) == O_RDONLY };
     return fd;
 }
@@ -1124,7 +1144,10 @@ static void *device_mmap(void *address, size_t length, int prot, int flags, int 
  */
 static const char *device_name(const char *path, char (*copy)[64])
 {
-    static const char *const prefixes[] = { "/dev/xen/", "/proc/xen/" };
+    /* each with what of it the name leaves out */
+    static const struct { const char *path; size_t skipped; } prefixes[] = {
+        { "/dev/xen/", 9 }, { "/proc/xen/", 10 }, { "/sys/hypervisor/", 5 },
+    };
     struct iovec local = { *copy, sizeof *copy - 1 }, remote = { (void *)path, sizeof *copy - 1 };
     ssize_t n;
 
@@ -1135,14 +1158,64 @@ static const char *device_name(const char *path, char (*copy)[64])
         return NULL;
     (*copy)[n] = 0;
     for (size_t i = 0; i < ARRAY_SIZE(prefixes); i++)
-        if (!strncmp(*copy, prefixes[i], strlen(prefixes[i])))
-            return *copy + strlen(prefixes[i]);
+        if (!strncmp(*copy, prefixes[i].path, strlen(prefixes[i].path)))
+            return *copy + prefixes[i].skipped;
     return NULL;
 }
 
 static bool is_device(int fd, ino_t *file)
 {
     return (*file = file_of(fd)) != 0;
+}
+
+/* What there is to be found by programs that look before they open, and what it is. */
+static const struct node {
+    const char *path;
+    mode_t mode;
+} nodes[] = {
+    { "/dev/xen/privcmd", S_IFCHR | 0600 },   { "/dev/xen/evtchn", S_IFCHR | 0600 },
+    { "/dev/xen/hypercall", S_IFCHR | 0600 }, { "/dev/xen/gntdev", S_IFCHR | 0600 },
+    { "/dev/xen/xenbus", S_IFCHR | 0600 },    { "/proc/xen/privcmd", S_IFREG | 0600 },
+    { "/proc/xen/xenbus", S_IFREG | 0600 },   { "/proc/xen/xsd_kva", S_IFREG | 0600 },
+    { "/proc/xen/xsd_port", S_IFREG | 0600 }, { "/proc/xen/capabilities", S_IFREG | 0444 },
+    { "/sys/hypervisor/type", S_IFREG | 0444 },
+    { "/sys/hypervisor/version/major", S_IFREG | 0444 },
+    { "/sys/hypervisor/version/minor", S_IFREG | 0444 },
+    { "/sys/hypervisor/version/extra", S_IFREG | 0444 },
+};
+
+/* The node that a path names, or NULL. */
+static const struct node *node_at(const char *path)
+{
+    char copy[64];
+
+    if (device_name(path, &copy))
+        for (size_t i = 0; i < ARRAY_SIZE(nodes); i++)
+            if (!strcmp(copy, nodes[i].path))
+                return &nodes[i];
+    return NULL;
+}
+
+static int node_access(const struct node *node, int mode)
+{
+    bool owner = geteuid() == 0;
+
+    if ((mode & X_OK) || (mode & W_OK && !(owner && node->mode & 0200)) || (mode & R_OK && !owner && !(node->mode & 4))) {
+        errno = EACCES;
+        return -1;
+    }
+    return 0;
+}
+
+static int node_stat(const struct node *node, struct stat *st)
+{
+    struct stat filled = { .st_mode = node->mode, .st_nlink = 1, .st_blksize = (blksize_t)PAGE };
+
+    filled.st_ino = (ino_t)(node - nodes) + 1;
+    if (S_ISCHR(node->mode))
+        filled.st_rdev = makedev(10, 100 + (unsigned)(node - nodes)); /* a misc device of some number */
+    *st = filled;
+    return 0;
 }
 
 EXPORT int open(const char *path, int flags, ...)
@@ -1165,6 +1238,98 @@ EXPORT int open(const char *path, int flags, ...)
 }
 
 EXPORT int open64(const char *path, int flags, ...) __attribute__((alias("open")));
+
+EXPORT int openat(int directory, const char *path, int flags, ...)
+{
+    char copy[64];
+    const char *device = device_name(path, &copy);
+    mode_t mode = 0;
+
+    if (device)
+        return device_open(device, flags);
+    if (__OPEN_NEEDS_MODE(flags)) {
+        va_list ap;
+        va_start(ap, flags);
+        mode = va_arg(ap, mode_t);
+        va_end(ap);
+    }
+    return (int)syscall(SYS_openat, directory, path, flags, mode);
+}
+
+EXPORT int openat64(int directory, const char *path, int flags, ...) __attribute__((alias("openat")));
+
+EXPORT int __openat_2(int directory, const char *path, int flags)
+{
+    return openat(directory, path, flags);
+}
+
+EXPORT int __openat64_2(int directory, const char *path, int flags)
+{
+    return openat(directory, path, flags);
+}
+
+EXPORT int fstatat(int directory, const char *path, struct stat *st, int flags)
+{
+    const struct node *node = node_at(path);
+
+    return node ? node_stat(node, st) : (int)syscall(SYS_newfstatat, directory, path, st, flags);
+}
+
+EXPORT int stat(const char *path, struct stat *st)
+{
+    return fstatat(AT_FDCWD, path, st, 0);
+}
+
+EXPORT int lstat(const char *path, struct stat *st)
+{
+    return fstatat(AT_FDCWD, path, st, AT_SYMLINK_NOFOLLOW);
+}
+
+/* On x86-64 the two structs are the same. */
+struct stat64;
+EXPORT int fstatat64(int directory, const char *path, struct stat64 *st, int flags)
+{
+    return fstatat(directory, path, (struct stat *)st, flags);
+}
+
+EXPORT int stat64(const char *path, struct stat64 *st)
+{
+    return stat(path, (struct stat *)st);
+}
+
+EXPORT int lstat64(const char *path, struct stat64 *st)
+{
+    return lstat(path, (struct stat *)st);
+}
+
+/* As programs that were built with an older libc call them. */
+EXPORT int __xstat(int version, const char *path, struct stat *st)
+{
+    (void)version;
+    return stat(path, st);
+}
+
+EXPORT int __xstat64(int version, const char *path, struct stat *st) __attribute__((alias("__xstat")));
+
+EXPORT int access(const char *path, int mode)
+{
+    const struct node *node = node_at(path);
+
+    return node ? node_access(node, mode) : (int)syscall(SYS_access, path, mode);
+}
+
+EXPORT int faccessat(int directory, const char *path, int mode, int flags)
+{
+    const struct node *node = node_at(path);
+
+    if (node)
+        return node_access(node, mode);
+    if (!real_faccessat) {
+        errno = ENOSYS;
+        return -1;
+    }
+    return real_faccessat(directory, path, mode, flags);
+}
 
 EXPORT int __open_2(const char *path, int flags)
 {

@@ -18,7 +18,8 @@
 
 /* Kinds of request. */
 #define POSTERN_HELLO 1u  /* first on a process's own connection; arg: version */
-#define POSTERN_OPEN 2u   /* first on a file's connection; block 0: the device's name */
+#define POSTERN_OPEN 2u   /* first on a file's connection; block 0: the device's name. A descriptor in the answer is the
+                             file from then on (a stream, a memory file), and the connection has no more use */
 #define POSTERN_IOCTL 3u  /* cmd and arg as ioctl's; blocks: the user memory it may touch */
 #define POSTERN_MMAP 4u   /* of /dev/xen/hypercall: arg is the address, cmd the number of pages */
 #define POSTERN_MUNMAP 5u /* on the process's own connection, of any area; the same arguments */

@@ -9,8 +9,8 @@ import type { Operation } from './operation.js';
 export interface EventChannelCalls {
   /** @returns dom0's new local port */
   bindInterdomain(remoteDomid: number, remotePort: number): number;
-  /** Allocates a port of dom0 that `remoteDomid` may bind. */
-  allocUnbound(remoteDomid: number): number;
+  /** Allocates a port of dom0 that `remoteDomid` may bind. @param atPort one that the kernel has set aside for itself */
+  allocUnbound(remoteDomid: number, atPort?: number): number;
   bindVirq(virq: number): number;
   close(port: number): void;
   send(port: number): void;

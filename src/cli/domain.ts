@@ -25,7 +25,8 @@ Examples:
     .option('--pv', 'a PV domain instead of an HVM one')
     .option('--json', 'print one JSON object')
     .action(async (options: { host: string; memory: number; vcpus: number; pv?: true; json?: true }) => {
-      const plan = { kind: options.pv ? 'pv' : 'hvm', memoryMiB: options.memory, vcpus: options.vcpus } as const;
+      const { memory: memoryMiB, vcpus, pv } = options;
+      const plan = { kind: pv ? 'pv' : 'hvm', memoryMiB, vcpus, introduced: true } as const;
       const result = await askHost(options.host, 'createDomain', plan);
       if (options.json) printJson(result);
       else print(String(result.domid));

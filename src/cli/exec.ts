@@ -2,11 +2,12 @@
 import { spawn } from 'node:child_process';
 import { constants } from 'node:os';
 import { Command } from 'commander';
+import type { XenstoreMode } from '../host/commands.js';
 import { askHost } from '../host/control.js';
 import { Host } from '../host/host.js';
 import { nativeLibrary, UserError } from '../host/native-library.js';
 import { Interrupts } from './interrupts.js';
-import { integer, planDomains, vcpuList } from './options.js';
+import { integer, planDomains, vcpuList, xenstoreOption } from './options.js';
 
 interface ExecOptions {
   domains: number;
@@ -14,6 +15,7 @@ interface ExecOptions {
   vcpus: number[];
   pv: number;
   trace?: string;
+  xenstore: XenstoreMode;
   host?: string;
 }
 
@@ -26,6 +28,7 @@ export function execCommand(): Command {
     .option('--vcpus <list>', 'vCPUs of the HVM domains in order, such as 2,1', vcpuList, [1])
     .option('--pv <n>', 'PV domains to make after them', integer(0, 1000), 0)
     .option('--trace <file>', 'write every call to a file, one JSON object a line')
+    .addOption(xenstoreOption())
     .option('--host <socket>', 'use a running host (postern host) instead; the options above do not apply')
     .passThroughOptions()
     .addHelpText(
@@ -53,6 +56,7 @@ async function exec(command: string[], options: ExecOptions): Promise<number> {
     }
     const host = await Host.start({
       domains: planDomains(options),
+      xenstore: options.xenstore,
       ...(options.trace !== undefined && { tracePath: options.trace }),
     });
     try {

@@ -3,11 +3,12 @@ import { once } from 'node:events';
 import { access, mkdir, rm } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { Command } from 'commander';
+import type { XenstoreMode } from '../host/commands.js';
 import { askHost } from '../host/control.js';
 import { Host } from '../host/host.js';
 import { nativeLibrary, UserError } from '../host/native-library.js';
 import { Interrupts } from './interrupts.js';
-import { integer, planDomains, vcpuList } from './options.js';
+import { integer, planDomains, vcpuList, xenstoreOption } from './options.js';
 import { print, say } from './output.js';
 
 interface HostOptions {
@@ -16,6 +17,7 @@ interface HostOptions {
   memory: number;
   vcpus: number[];
   trace?: string;
+  xenstore: XenstoreMode;
 }
 
 export function hostCommand(): Command {
@@ -26,6 +28,7 @@ export function hostCommand(): Command {
     .option('--memory <MiB>', 'memory of each of them', integer(1, 65536), 64)
     .option('--vcpus <list>', 'vCPUs of each of them in order, such as 2,1', vcpuList, [1])
     .option('--trace <file>', 'write every call to a file, one JSON object a line')
+    .addOption(xenstoreOption())
     .addHelpText(
       'after',
       `
@@ -53,6 +56,7 @@ async function serveUntil(signal: AbortSignal, options: HostOptions): Promise<vo
   const host = await Host.start({
     socketPath,
     domains: planDomains(options),
+    xenstore: options.xenstore,
     ...(options.trace !== undefined && { tracePath: options.trace }),
   });
   print(`host is up: ${socketPath}`);

@@ -7,11 +7,13 @@ import { UserError } from '../host/native-library.js';
 import { auditCommand } from './audit.js';
 import { domainCommand } from './domain.js';
 import { execCommand } from './exec.js';
+import { gateCommand } from './gate.js';
 import { hostCommand } from './host.js';
 import { ioCommand } from './io.js';
 import { colors, say } from './output.js';
 import { runCommand } from './run.js';
 import { supportCommand } from './support.js';
+import { xenstoreCommand } from './xenstore.js';
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
   version: string;
@@ -29,6 +31,8 @@ const program = new Command('postern')
   .addCommand(hostCommand())
   .addCommand(domainCommand())
   .addCommand(ioCommand())
+  .addCommand(xenstoreCommand())
+  .addCommand(gateCommand())
   .addCommand(supportCommand())
   .addCommand(auditCommand())
   .addHelpText(

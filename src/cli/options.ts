@@ -1,5 +1,5 @@
 /** Option values, checked where they are read, with messages that say what would do. */
-import { InvalidArgumentError } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
 import type { DomainPlan } from '../host/commands.js';
 
 /** A whole number from `min` to `max`. */
@@ -11,6 +11,12 @@ export function integer(min: number, max: number): (text: string) => number {
     }
     return value;
   };
+}
+
+/** A file's permissions: `660`. */
+export function octalMode(text: string): number {
+  if (!/^0?[0-7]{3}$/.test(text)) throw new InvalidArgumentError('three octal digits are needed, such as 660.');
+  return Number.parseInt(text, 8);
 }
 
 /** `2,1`: vCPUs of the domains in order. */
@@ -28,6 +34,12 @@ export function seconds(text: string): number {
     throw new InvalidArgumentError(`a number of seconds greater than 0 and up to ${MAX_SECONDS} is needed.`);
   }
   return value;
+}
+
+/** `--xenstore external`. */
+export function xenstoreOption(): Option {
+  const what = 'who serves the XenStore: the host itself, or a daemon started under it, such as xenstored';
+  return new Option('--xenstore <who>', what).choices(['embedded', 'external']).default('embedded');
 }
 
 /** HVM domains first, then PV ones; the last number of vCPUs serves for all domains after it. */

@@ -1,10 +1,12 @@
 /** `postern run`: a domain, a restricted device model, and a guest that keeps it busy; shows what is asked and refused. */
 import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Command, Option } from 'commander';
 import type { HostStatus } from '../host/commands.js';
 import { Host } from '../host/host.js';
 import { nativeLibrary, UserError } from '../host/native-library.js';
+import { XenStore } from '../sdk/xenstore.js';
 import { startBuiltin } from '../toolstack/builtin.js';
 import type { DeviceModelProcess } from '../toolstack/device-model-process.js';
 import { LOOP_SCRIPT, START_SCRIPT } from '../toolstack/guest-script.js';
@@ -20,6 +22,7 @@ interface RunOptions {
   script?: string;
   seconds?: number;
   trace?: string;
+  gate: boolean;
   json?: true;
 }
 
@@ -40,6 +43,7 @@ export function runCommand(): Command {
     .option('--script <file>', 'I/O for the guest to do instead of the built-in loop (docs/io-player.md)')
     .option('--seconds <n>', 'end after this time (default: at Ctrl-C)', seconds)
     .option('--trace <file>', 'write every call to a file, one JSON object a line')
+    .option('--no-gate', 'give QEMU all of XenStore instead of what restricted QEMU needs (postern gate --show)')
     .option('--json', 'end with one JSON object instead of showing progress')
     .addHelpText(
       'after',
@@ -70,7 +74,7 @@ async function runUntilEnded(options: RunOptions, loop: string, signal: AbortSig
   const phase = options.json ? () => {} : showPhase;
   const { memory, vcpus, trace } = options;
   const host = await Host.start({
-    domains: [{ kind: 'hvm', memoryMiB: memory - VIDEO_MIB, vcpus, deviceMiB: VIDEO_MIB }],
+    domains: [{ kind: 'hvm', memoryMiB: memory - VIDEO_MIB, vcpus, deviceMiB: VIDEO_MIB, introduced: true }],
     ...(trace !== undefined && { tracePath: trace }),
   });
   let deviceModel: DeviceModelProcess | undefined;
@@ -79,6 +83,7 @@ async function runUntilEnded(options: RunOptions, loop: string, signal: AbortSig
     const plural = vcpus === 1 ? '' : 's';
     phase('domain 1', `HVM, ${memory} MiB (${VIDEO_MIB} of them video memory), ${vcpus} vCPU${plural}`);
     deviceModel = await startDeviceModel(host, options, signal);
+    if (deviceModel.kind === 'qemu') await showGate(host, phase);
     const isRestricted = await bringUp(host, deviceModel, options, loop, signal, phase);
     const end = await watch(host, deviceModel, options, signal);
     const status = await host.command('status', null);
@@ -132,6 +137,7 @@ async function startDeviceModel(host: Host, options: RunOptions, signal: AbortSi
   }
   const { directory, socketPath } = host;
   const library = binary === undefined ? '' : await nativeLibrary();
+  const gate = binary !== undefined && options.gate ? await openGate(host) : {};
   signal.throwIfAborted();
   try {
     if (binary === undefined) return await startBuiltin({ domid: DOMID, socketPath, directory, signal });
@@ -141,13 +147,33 @@ async function startDeviceModel(host: Host, options: RunOptions, signal: AbortSi
       name: 'postern',
       memoryMiB: options.memory - VIDEO_MIB,
       directory,
-      environment: host.environment(library),
+      environment: { ...host.environment(library), ...gate },
       onMessage: () => {},
       signal,
     });
   } catch (error) {
     throw new UserError((error as Error).message.trimEnd());
   }
+}
+
+/** The device model's own way into XenStore, below a node that the toolstack makes for it, as libxl does. */
+async function openGate(host: Host): Promise<{ XENSTORED_PATH: string }> {
+  const store = await XenStore.connect({ path: host.xenstorePath });
+  try {
+    await store.mkdir(`/local/domain/0/device-model/${DOMID}`);
+  } finally {
+    store.close();
+  }
+  const path = join(host.directory, `xenstore-${DOMID}`);
+  await host.command('openGate', { domid: DOMID, path });
+  return { XENSTORED_PATH: path };
+}
+
+async function showGate(host: Host, phase: typeof showPhase): Promise<void> {
+  const [gate] = (await host.command('status', null)).gates;
+  if (gate === undefined) return phase('xenstore', 'all of it: there is no gate', false);
+  const { policy, granted, denied } = gate;
+  phase('xenstore', `behind a gate, policy ${policy}: ${granted} requests granted, ${denied} denied`, denied === 0);
 }
 
 /** Restricted is a device model whose every open file of privcmd and evtchn is. */
@@ -204,8 +230,9 @@ function showLive(status: HostStatus): void {
 
 function report(options: RunOptions, deviceModel: DeviceModelProcess, restricted: boolean, status: HostStatus): void {
   const { kind, pid, uid } = deviceModel;
-  const { requests, calls, refusals } = status;
-  if (options.json) return printJson({ deviceModel: { kind, pid, uid }, restricted, requests, calls, refusals });
+  const { requests, calls, refusals, gates } = status;
+  const [gate = null] = gates;
+  if (options.json) return printJson({ deviceModel: { kind, pid, uid }, restricted, gate, requests, calls, refusals });
   const { served, p50Us, p99Us } = requests;
   print(`\n${colors.bold('I/O requests')}  ${served} served, p50 ${p50Us} µs, p99 ${p99Us} µs\n`);
   print(
@@ -215,5 +242,9 @@ function report(options: RunOptions, deviceModel: DeviceModelProcess, restricted
     ),
   );
   const refused = Object.entries(refusals).map(([reason, n]) => [reason, String(n)]);
+  if (gate !== null) {
+    const denials = Object.entries(gate.denials).map(([code, n]) => `, ${code} ${n}`);
+    print(`\nXenStore: ${gate.granted} requests granted, ${gate.denied} denied${denials.join('')}`);
+  }
   print(refused.length === 0 ? '\nnothing was refused' : `\n${table(['refused', 'count'], refused)}`);
 }

@@ -1,6 +1,10 @@
 /** What can be asked of a running host from outside its clients' devices: by the thread that started it, or the CLI. */
+import type { GatePlan, GateStatus } from './gate-embedded.js';
 import type { LatencySummary } from './latency.js';
 import type { CallCounts } from './trace.js';
+
+/** Who serves the XenStore: the host itself, or a daemon of its own that attaches to it as to a dom0's kernel. */
+export type XenstoreMode = 'embedded' | 'external';
 
 export interface DomainPlan {
   readonly kind: 'hvm' | 'pv';
@@ -8,6 +12,8 @@ export interface DomainPlan {
   readonly vcpus: number;
   /** Room for memory that a device model will populate. */
   readonly deviceMiB?: number;
+  /** An HVM domain as libxl leaves it: with a ring to XenStore, its home there, introduced. */
+  readonly introduced?: boolean;
 }
 
 export interface DomainRow {
@@ -33,6 +39,8 @@ export interface HostStatus extends CallCounts {
   readonly requests: LatencySummary;
   readonly connections: number;
   readonly domains: number;
+  /** The gates that device models have before XenStore. */
+  readonly gates: readonly GateStatus[];
 }
 
 export interface IoScript {
@@ -64,6 +72,8 @@ export interface CommandMap {
   };
   /** Plays an I/O script over and over in the background, until the domain or the host ends. */
   startGuest: { argument: IoScript; result: null };
+  /** Makes a device model's own way into XenStore. */
+  openGate: { argument: GatePlan; result: null };
   openFiles: { argument: null; result: OpenFileRow[] };
   status: { argument: null; result: HostStatus };
   stop: { argument: null; result: null };

@@ -1,7 +1,7 @@
 /** The thread that the host runs in: it blocks in the reactor, and hears of the starting thread through its wake-up. */
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { XenError } from '../boundary/xen-error.js';
-import type { CommandMap, CommandName, DomainPlan } from './commands.js';
+import type { CommandMap, CommandName, DomainPlan, XenstoreMode } from './commands.js';
 import { HostCore } from './core.js';
 import { SystemError } from './libc.js';
 import { UserError } from './native-library.js';
@@ -9,6 +9,7 @@ import { UserError } from './native-library.js';
 export interface CoreOptions {
   readonly socketPath: string;
   readonly xenstorePath: string;
+  readonly xenstore: XenstoreMode;
   readonly tracePath: string | undefined;
   readonly domains: readonly DomainPlan[];
 }

@@ -1,23 +1,24 @@
 /** The host itself: hypervisor, dom0's kernel, XenStore and their sockets, wired together in one thread. */
-import { randomInt } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { NEVER_PREEMPT, PREEMPTED, type Preemption } from '../boundary/operation.js';
 import { XenError } from '../boundary/xen-error.js';
 import { Dom0Kernel } from '../dom0/kernel.js';
-import { beginHvmDomain, createPvDomain } from '../hypervisor/build-domain.js';
+import { beginHvmDomain, createPvDomain, type DomainBuild, giveStoreRing } from '../hypervisor/build-domain.js';
 import type { Domain } from '../hypervisor/domain.js';
 import { Hypervisor } from '../hypervisor/hypervisor.js';
 import { ScriptError } from '../io-player/parse.js';
-import { XenstoreServer } from '../xenstore/server.js';
 import type { CommandMap, CommandName, DomainPlan, DomainRow } from './commands.js';
 import type { CoreOptions } from './core-thread.js';
 import { DeviceServer } from './device-server.js';
+import { EmbeddedXenstore } from './embedded-xenstore.js';
+import { EmbeddedGates } from './gate-embedded.js';
 import { GuestPlayer } from './guest.js';
+import { HandedFiles } from './handed-files.js';
 import { LatencyHistogram } from './latency.js';
 import { memoryFiles } from './memory-files.js';
 import { Reactor } from './reactor.js';
 import { Trace } from './trace.js';
-import { XenstoreService } from './xenstore-service.js';
-import { XenstoreSocket } from './xenstore-socket.js';
+import { XenbusStreams } from './xenbus-streams.js';
 
 const PAGES_PER_MIB = 256;
 const SLICE_MS = 2;
@@ -33,9 +34,9 @@ export class HostCore {
   private readonly kernel: Dom0Kernel;
   private readonly trace: Trace;
   private readonly devices: DeviceServer;
-  private readonly xenstore: XenstoreServer;
-  private readonly xenstoreService: XenstoreService;
-  private readonly xenstoreSocket: XenstoreSocket;
+  /** None where a daemon of its own serves the store. */
+  private readonly xenstore: EmbeddedXenstore | undefined;
+  private readonly gates: EmbeddedGates | undefined;
   private readonly latencies = new LatencyHistogram();
   private readonly player: GuestPlayer;
 
@@ -45,29 +46,23 @@ export class HostCore {
     this.reactor.onIdle = () => this.trace.flush();
     this.kernel = new Dom0Kernel(this.hypervisor.callsOfDom0());
     const { evtchn } = this.hypervisor.dom0;
-    const domExc = this.hypervisor.claimDomExc();
-    evtchn.onUpcall = (port) => (port === domExc ? this.tellXenstore(port) : this.kernel.upcall(port));
-    this.devices = new DeviceServer(this.reactor, this.kernel, this.trace, options.socketPath);
-    this.xenstore = new XenstoreServer(
-      { now: () => performance.now(), domainExists: (domid) => this.hypervisor.domains.find(domid) !== undefined },
-      { hashSeed: randomInt(2 ** 32) },
+    evtchn.onUpcall = (port) => {
+      if (!this.xenstore?.upcall(port)) this.kernel.upcall(port);
+    };
+    const page = memoryFiles.allocate(1);
+    const xenbus = this.kernel.startXenbus(page.bytes, (run) => this.soon(run));
+    const streams = new XenbusStreams(this.reactor, xenbus, (pid, reason) =>
+      this.trace.violation(pid, 'xenbus', reason),
     );
-    this.xenstoreService = new XenstoreService(this.reactor, this.xenstore);
-    this.xenstoreSocket = new XenstoreSocket(this.xenstoreService, options.xenstorePath);
+    const handed = new HandedFiles(xenbus, page, streams);
+    this.devices = new DeviceServer(this.reactor, this.kernel, this.trace, options.socketPath, handed);
+    this.xenstore =
+      options.xenstore === 'embedded'
+        ? new EmbeddedXenstore(this.reactor, this.hypervisor, { page, port: xenbus.port }, options.xenstorePath)
+        : undefined;
+    this.gates = this.xenstore && new EmbeddedGates(this.xenstore.service, this.trace);
     this.player = new GuestPlayer(this.reactor, this.latencies);
-    evtchn.unmask(domExc);
     for (const plan of options.domains) this.createNow(plan);
-  }
-
-  /** VIRQ_DOM_EXC: some domain has shut down or is gone. XenStore looks which, as xenstored does. */
-  private tellXenstore(port: number): void {
-    this.hypervisor.dom0.evtchn.clearPending(port);
-    for (const { domid } of [...this.xenstore.domains]) {
-      const domain = this.hypervisor.domains.find(domid);
-      if (!domain || domain.isDying) this.xenstore.domainGone(domid);
-      else if (domain.isShutDown) this.xenstore.domainShutdown(domid);
-    }
-    this.xenstoreService.settle();
   }
 
   /** Other threads write here to have `onWake` run. */
@@ -81,9 +76,9 @@ export class HostCore {
   }
 
   close(): void {
+    this.gates?.close();
+    this.xenstore?.close();
     this.devices.close();
-    this.xenstoreSocket.close();
-    this.xenstoreService.close();
     for (const domain of [...this.hypervisor.domains]) {
       if (domain !== this.hypervisor.dom0) domain.kill(NEVER_PREEMPT);
     }
@@ -103,10 +98,13 @@ export class HostCore {
   private readonly handlers: Handlers = {
     createDomain: (plan, done) => {
       if (plan.kind === 'pv') return done({ domid: createPvDomain(this.hypervisor, plan).domid });
-      const { domain, layOut } = beginHvmDomain(this.hypervisor, plan);
+      const { domain, layOut } = this.beginHvm(plan);
       this.inSlices(
         (slice) => layOut.run(slice) !== PREEMPTED,
-        () => done({ domid: domain.domid }),
+        () => {
+          this.introduce(domain, plan);
+          done({ domid: domain.domid });
+        },
       );
     },
     listDomains: (_, done) => done(this.rows()),
@@ -130,6 +128,11 @@ export class HostCore {
       this.player.loop(this.find(script.domid), script);
       done(null);
     },
+    openGate: (plan, done) => {
+      if (this.gates === undefined) throw new XenError('ENODEV', 'a gate needs the store that the host brings along');
+      this.gates.open(plan);
+      done(null);
+    },
     openFiles: (_, done) => done(this.devices.openFiles()),
     status: (_, done) =>
       done({
@@ -137,6 +140,7 @@ export class HostCore {
         requests: this.latencies.summary(),
         connections: this.devices.nrConnections,
         domains: this.rows().length,
+        gates: this.gates?.status() ?? [],
       }),
     stop: (_, done) => {
       this.reactor.stop();
@@ -145,8 +149,32 @@ export class HostCore {
   };
 
   private createNow(plan: DomainPlan): void {
-    if (plan.kind === 'pv') createPvDomain(this.hypervisor, plan);
-    else beginHvmDomain(this.hypervisor, plan).layOut.run(NEVER_PREEMPT);
+    if (plan.kind === 'pv') {
+      createPvDomain(this.hypervisor, plan);
+      return;
+    }
+    const { domain, layOut } = this.beginHvm(plan);
+    layOut.run(NEVER_PREEMPT);
+    this.introduce(domain, plan);
+  }
+
+  private beginHvm(plan: DomainPlan): DomainBuild {
+    return beginHvmDomain(this.hypervisor, plan.introduced ? { ...plan, handle: randomBytes(16) } : plan);
+  }
+
+  /** Where a daemon of its own serves the store, introducing is whoever's who talks to it. */
+  private introduce(domain: Domain, plan: DomainPlan): void {
+    if (!plan.introduced || domain.isDying) return;
+    const ring = giveStoreRing(domain);
+    this.xenstore?.introduceDomain(domain, ring, plan);
+  }
+
+  /** Once, after whatever else waits. */
+  private soon(run: () => void): void {
+    this.reactor.queue(() => {
+      run();
+      return true;
+    });
   }
 
   /** Long work beside everything else. */

@@ -3,6 +3,7 @@
  *
  *   connection ──HELLO──▶ a process (answers go here)          ──EOF──▶ its memory and mappings are dropped
  *              ──OPEN───▶ an open file of a device (calls come here) ──EOF──▶ released
+ *                     └─▶ or a descriptor that is the file from then on; the connection has no more use
  *              ──else───▶ closed
  *
  * Clients are hostile. A connection that breaks the protocol is closed with its reason in the trace; everything a client
@@ -18,6 +19,7 @@ import type { Dom0Kernel } from '../dom0/kernel.js';
 import { callDomidAt, callName } from './call-names.js';
 import { Caller } from './caller.js';
 import type { OpenFileRow } from './commands.js';
+import type { HandedFiles } from './handed-files.js';
 import { HypercallMemory } from './hypercall-memory.js';
 import {
   allocateNative,
@@ -115,6 +117,7 @@ export class DeviceServer {
     private readonly kernel: Dom0Kernel,
     private readonly trace: Trace,
     readonly path: string,
+    private readonly handed?: HandedFiles,
   ) {
     this.listener = listenUnix(path, SOCK_SEQPACKET);
     reactor.add(this.listener, EPOLLIN, () => this.accept());
@@ -134,6 +137,9 @@ export class DeviceServer {
       const doorbells = [...file.doorbells].map(([port, fd]) => ({ port, fd }));
       rows.push({ pid: peer.pid, device, connection, doorbells, ...(restrictedTo !== undefined && { restrictedTo }) });
     }
+    for (const { pid, fd } of this.handed?.streams.open() ?? []) {
+      rows.push({ pid, device: 'xenbus', connection: fd, doorbells: [] });
+    }
     return rows;
   }
 
@@ -141,6 +147,7 @@ export class DeviceServer {
     this.reactor.remove(this.listener);
     libc.close(this.listener);
     for (const connection of [...this.connections.values()]) this.drop(connection);
+    this.handed?.close();
   }
 
   private accept(): void {
@@ -229,6 +236,12 @@ export class DeviceServer {
     if (connection.process || connection.file) throw new ProtocolViolation('open on a connection in use');
     const name = Buffer.from(request.blockBytes(0) ?? []).toString('latin1');
     try {
+      const handed = this.handed?.open(name, connection.peer.pid);
+      if (handed !== undefined) {
+        this.finish(process, request, 0, { device: name, call: 'open' }, { runs: [], files: [handed] });
+        libc.close(handed);
+        return;
+      }
       const file: OpenFile = {
         device: this.kernel.open(name, (port) => this.deliver(connection, file, port)),
         undelivered: new Set(),

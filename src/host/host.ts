@@ -8,7 +8,7 @@ import type { Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import type { CommandMap, CommandName, DomainPlan } from './commands.js';
+import type { CommandMap, CommandName, DomainPlan, XenstoreMode } from './commands.js';
 import { serveControl } from './control.js';
 import type { CoreOptions, FromCore } from './core-thread.js';
 import { allocateNative, libc } from './libc.js';
@@ -20,6 +20,8 @@ export interface HostOptions {
   /** File for the trace, one JSON object a line. */
   readonly tracePath?: string;
   readonly domains?: readonly DomainPlan[];
+  /** Default: embedded. With 'external' nobody serves the store until a daemon has attached itself. */
+  readonly xenstore?: XenstoreMode;
 }
 
 const one = allocateNative(4096);
@@ -57,6 +59,7 @@ export class Host {
     const workerData: CoreOptions = {
       socketPath,
       xenstorePath,
+      xenstore: options.xenstore ?? 'embedded',
       tracePath: options.tracePath,
       domains: options.domains ?? [],
     };

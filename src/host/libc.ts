@@ -20,10 +20,22 @@ export const libc = {
     offset: number,
   ) => number,
   munmap: c.func('int munmap(intptr_t at, size_t n)') as (at: number, n: number) => number,
+  flock: c.func('int flock(int fd, int operation)') as (fd: number, operation: number) => number,
+  execve: c.func('int execve(const char *path, const char **argv, const char **envp)') as (
+    path: string,
+    argv: readonly (string | null)[],
+    envp: readonly (string | null)[],
+  ) => number,
   chroot: c.func('int chroot(const char *path)') as (path: string) => number,
   memfdCreate: c.func('int memfd_create(const char *name, unsigned int flags)') as (n: string, flags: number) => number,
   ftruncate: c.func('int ftruncate(int fd, int64_t n)') as (fd: number, n: number) => number,
   socket: c.func('int socket(int domain, int type, int protocol)') as (d: number, t: number, p: number) => number,
+  socketpair: c.func('int socketpair(int domain, int type, int protocol, intptr_t pair)') as (
+    domain: number,
+    type: number,
+    protocol: number,
+    pair: number,
+  ) => number,
   bind: c.func('int bind(int fd, intptr_t addr, uint32_t n)') as (fd: number, addr: number, n: number) => number,
   connect: c.func('int connect(int fd, intptr_t addr, uint32_t n)') as (fd: number, addr: number, n: number) => number,
   listen: c.func('int listen(int fd, int backlog)') as (fd: number, backlog: number) => number,
@@ -128,6 +140,10 @@ export const MAP_ANONYMOUS = 0x20;
 export const MAP_NORESERVE = 0x4000;
 export const MFD_CLOEXEC = 1;
 export const MFD_ALLOW_SEALING = 2;
+export const LOCK_EX = 2;
+export const LOCK_NB = 4;
+export const F_SETFD = 2;
+export const FD_CLOEXEC = 1;
 export const F_DUPFD_CLOEXEC = 1030;
 export const F_ADD_SEALS = 1033;
 export const F_SEAL_SEAL = 1;

@@ -33,13 +33,17 @@ const MAX_EVENTS = 64;
 const SOON_MS = 0.06;
 /** Looks before going to sleep: together about as long as being woken takes. */
 const LOOKS = 12;
-const EVENT_SIZE = 12; // struct epoll_event is packed on x86-64
+const EVENT_WORDS = 3;
+const EVENT_SIZE = 4 * EVENT_WORDS;
 
 export class Reactor {
   private readonly epoll = checked('epoll_create1', libc.epollCreate(0x80000));
   private readonly events = allocateNative(MAX_EVENTS * EVENT_SIZE);
+  /** What happened and where, by turns; struct epoll_event is packed on x86-64, its third word is ours and unused. */
+  private readonly eventWords = new Int32Array(this.events.bytes.buffer, 0, MAX_EVENTS * EVENT_WORDS);
   private readonly argument = allocateNative(4096);
-  private readonly handlers = new Map<number, Handler>();
+  /** By descriptor. */
+  private readonly handlers: (Handler | undefined)[] = [];
   /** Descriptors that are served after the others of a round. */
   private readonly last = new Set<number>();
   private work: Work[] = [];
@@ -66,7 +70,7 @@ export class Reactor {
 
   add(fd: number, events: number, handler: Handler): void {
     this.control(EPOLL_CTL_ADD, fd, events);
-    this.handlers.set(fd, handler);
+    this.handlers[fd] = handler;
   }
 
   /** Likewise, but served after all others that became ready in the same round. */
@@ -82,7 +86,9 @@ export class Reactor {
   /** Must come before the descriptor is closed. */
   remove(fd: number): void {
     this.last.delete(fd);
-    if (this.handlers.delete(fd)) this.control(EPOLL_CTL_DEL, fd, 0);
+    if (this.handlers[fd] === undefined) return;
+    this.handlers[fd] = undefined;
+    this.control(EPOLL_CTL_DEL, fd, 0);
   }
 
   /** Queues long work; it runs a slice at a time between rounds of events. */
@@ -127,7 +133,7 @@ export class Reactor {
   round(timeoutMs: number): void {
     const n = timeoutMs === 0 ? this.poll(0) : this.wait(timeoutMs);
     for (let i = 0; i < n; i++) this.serve(i, false);
-    for (let i = 0; i < n; i++) this.serve(i, true);
+    if (this.last.size > 0) for (let i = 0; i < n; i++) this.serve(i, true);
     if (this.timers.length > 0) this.runTimers();
     if (this.work.length === 0) return;
     const slices = this.work;
@@ -137,8 +143,9 @@ export class Reactor {
 
   /** Serves an event whose descriptor is, or is not, one of the last. One removed earlier in the round has no handler. */
   private serve(event: number, last: boolean): void {
-    const fd = this.events.view.getInt32(event * EVENT_SIZE + 4, true);
-    if (this.last.has(fd) === last) this.handlers.get(fd)?.(this.events.view.getUint32(event * EVENT_SIZE, true));
+    const fd = this.eventWords[event * EVENT_WORDS + 1] as number;
+    if (this.last.size > 0 && this.last.has(fd) !== last) return;
+    this.handlers[fd]?.(this.eventWords[event * EVENT_WORDS] as number);
   }
 
   private poll(timeoutMs: number): number {

@@ -116,6 +116,12 @@ export class Trace {
     if (this.pendingBytes >= FLUSH_BYTES) this.flush();
   }
 
+  /** A client broke a rule and lost what it broke it on. */
+  violation(pid: number, device: string, reason: string): void {
+    const time = performance.timeOrigin + performance.now();
+    this.record({ time, pid, device, call: 'connection', ret: -1, verdict: 'violation', reason });
+  }
+
   counts(): CallCounts {
     return { calls: this.calls.toObject(), refusals: this.refusals.toObject() };
   }

@@ -1,4 +1,5 @@
 /** Unix sockets below what Node offers: packet sockets, and descriptors passed along. */
+import { fchmodSync } from 'node:fs';
 import { ERRNO } from '../abi/errno.js';
 import {
   AF_UNIX,
@@ -37,9 +38,13 @@ function socketAddress(path: string): number {
   return 2 + bytes.length + 1;
 }
 
-/** A listening, non-blocking socket. @throws SystemError EADDRINUSE where the path exists */
-export function listenUnix(path: string, type: number, backlog = 128): number {
+/**
+ * A listening, non-blocking socket. @param mode of its file, from the first moment on; default: as the umask leaves it
+ * @throws SystemError EADDRINUSE where the path exists
+ */
+export function listenUnix(path: string, type: number, backlog = 128, mode?: number): number {
   const fd = checked('socket', libc.socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (mode !== undefined) fchmodSync(fd, mode); // Linux gives the file what the socket has
   const length = socketAddress(path);
   checked('bind', libc.bind(fd, scratch.address, length), path);
   checked('listen', libc.listen(fd, backlog), path);

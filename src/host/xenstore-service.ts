@@ -20,8 +20,15 @@ export interface XenstoreServiceOptions {
 }
 
 export class XenstoreService {
-  private readonly waiting = new Set<ServedClient>();
+  /**
+   * Clients with something to send, the first `nrWaiting` of them. Reused, and no Set: one that is filled and emptied all
+   * the time leaves a chain of former tables behind, which the collector takes for alive once the first has grown old.
+   */
+  private readonly waiting: (ServedClient | null)[] = [];
+  private nrWaiting = 0;
   private readonly beforeReplies: (() => void) | undefined;
+  /** When the server's clock is looked at next: not after it has something to do. */
+  private tickAt = Number.POSITIVE_INFINITY;
   private cancelTick: (() => void) | undefined;
 
   constructor(
@@ -32,37 +39,39 @@ export class XenstoreService {
     this.beforeReplies = options.beforeReplies;
   }
 
-  /** The client has something to send, or may read on. */
+  /** The client has something to send, or may read on. To say so twice does no harm. */
   due(client: ServedClient): void {
-    this.waiting.add(client);
+    this.waiting[this.nrWaiting++] = client;
   }
 
   /** The client has gone. */
   forget(client: ServedClient): void {
-    this.waiting.delete(client);
+    for (let i = 0; i < this.nrWaiting; i++) if (this.waiting[i] === client) this.waiting[i] = null;
   }
 
   /** After a batch of input, for whichever clients it has made due. */
   settle(): void {
     this.beforeReplies?.();
-    for (const client of this.waiting) {
-      this.waiting.delete(client);
-      client.flush();
+    for (let i = 0; i < this.nrWaiting; i++) {
+      const client = this.waiting[i] ?? null;
+      this.waiting[i] = null;
+      client?.flush();
     }
-    this.armClock();
+    this.nrWaiting = 0;
+    const deadline = this.server.nextDeadlineMs();
+    if (deadline !== null && deadline < this.tickAt) this.armClock(deadline);
   }
 
   close(): void {
     this.cancelTick?.();
   }
 
-  private armClock(): void {
+  /** Deadlines come and go with every few requests, so a timer that turns out to be early is left alone. */
+  private armClock(deadline: number): void {
     this.cancelTick?.();
-    this.cancelTick = undefined;
-    const deadline = this.server.nextDeadlineMs();
-    if (deadline === null) return;
+    this.tickAt = deadline;
     this.cancelTick = this.reactor.after(Math.max(0, deadline - performance.now()), () => {
-      this.cancelTick = undefined;
+      this.tickAt = Number.POSITIVE_INFINITY;
       this.server.tick();
       this.settle();
     });

@@ -12,16 +12,18 @@ const BUFFER_BYTES = 1 << 16;
 const MAX_CLIENTS = 4096;
 
 export class XenstoreSocket {
-  private readonly listener: number;
+  readonly listener: number;
   private readonly clients = new Set<SocketClient>();
   readonly input = allocateNative(BUFFER_BYTES);
   readonly buffer = allocateNative(BUFFER_BYTES);
 
+  /** @param listener a socket that listens at the path already: a predecessor's */
   constructor(
     readonly service: XenstoreService,
     readonly path: string,
+    listener?: number,
   ) {
-    this.listener = listenUnix(path, SOCK_STREAM);
+    this.listener = listener ?? listenUnix(path, SOCK_STREAM);
     service.reactor.add(this.listener, EPOLLIN, () => this.accept());
   }
 
@@ -33,6 +35,18 @@ export class XenstoreSocket {
 
   forget(client: SocketClient): void {
     this.clients.delete(client);
+  }
+
+  /** Takes over a connected, non-blocking socket from a predecessor. */
+  adopt(fd: number): Connection {
+    const client = new SocketClient(this, fd);
+    this.clients.add(client);
+    return client.connection;
+  }
+
+  /** For a successor: the descriptors of the clients. */
+  descriptors(): Map<Connection, number> {
+    return new Map([...this.clients].map((client) => [client.connection, client.fd]));
   }
 
   private accept(): void {
@@ -47,13 +61,13 @@ export class XenstoreSocket {
 }
 
 class SocketClient implements ServedClient {
-  private readonly connection: Connection;
+  readonly connection: Connection;
   private events = EPOLLIN;
   private open = true;
 
   constructor(
     private readonly socket: XenstoreSocket,
-    private readonly fd: number,
+    readonly fd: number,
   ) {
     const { service } = socket;
     const sink = { ready: () => service.due(this), closed: (_reason: CloseReason) => this.forget() };
@@ -69,12 +83,11 @@ class SocketClient implements ServedClient {
 
   flush(): void {
     const { connection } = this;
-    const { buffer } = this.socket;
+    const { bytes, address } = this.socket.buffer;
     let full = false;
-    for (let bytes = connection.output(); bytes.length > 0 && !full; bytes = connection.output()) {
-      const part = Math.min(bytes.length, BUFFER_BYTES);
-      buffer.bytes.set(bytes.subarray(0, part));
-      const sent = libc.send(this.fd, buffer.address, part, MSG_DONTWAIT | MSG_NOSIGNAL);
+    while (connection.out.size > 0 && !full) {
+      const part = connection.copyOutput(bytes);
+      const sent = libc.send(this.fd, address, part, MSG_DONTWAIT | MSG_NOSIGNAL);
       if (sent < 0 && errno() !== ERRNO.EAGAIN) return this.drop();
       full = sent < part;
       connection.sent(Math.max(sent, 0));
@@ -91,7 +104,7 @@ class SocketClient implements ServedClient {
   private read(): void {
     const { address, bytes } = this.socket.input;
     const n = libc.recv(this.fd, address, BUFFER_BYTES, MSG_DONTWAIT);
-    if (n > 0) this.connection.receive(bytes.subarray(0, n));
+    if (n > 0) this.connection.receive(bytes, n);
     else if (n === 0 || errno() !== ERRNO.EAGAIN) this.drop();
   }
 

@@ -5,7 +5,12 @@
  * is paused.
  */
 import { XEN_DOMCTL_CDF_hap, XEN_DOMCTL_CDF_hvm, XEN_X86_EMU_ALL, XEN_X86_EMU_VPCI } from '../abi/xen/domctl.js';
-import { HVM_PARAM_IOREQ_SERVER_PFN, HVM_PARAM_NR_IOREQ_SERVER_PAGES } from '../abi/xen/hvm-params.js';
+import {
+  HVM_PARAM_IOREQ_SERVER_PFN,
+  HVM_PARAM_NR_IOREQ_SERVER_PAGES,
+  HVM_PARAM_STORE_EVTCHN,
+  HVM_PARAM_STORE_PFN,
+} from '../abi/xen/hvm-params.js';
 import { NEVER_PREEMPT, type Operation, PREEMPTED, type Preemption } from '../boundary/operation.js';
 import type { Domain } from './domain.js';
 import type { CreateDomainConfig } from './domain-creation.js';
@@ -34,6 +39,8 @@ const HIGH_FIRST_PFN = 0x100000;
 const SPECIAL_FIRST_PFN = 0xfeff0;
 const NR_SPECIAL_PAGES = 16;
 const NR_IOREQ_SERVER_PAGES = 8;
+/** @spec xen:tools/libs/guest/xg_dom_x86.c SPECIALPAGE_XENSTORE, behind the pages for ioreq servers */
+const STORE_PFN = SPECIAL_FIRST_PFN + NR_IOREQ_SERVER_PAGES + 4;
 
 const PREEMPT_INTERVAL = 256;
 
@@ -72,6 +79,22 @@ function setIoreqParams({ domid, hvm }: Domain): void {
   if (!hvm) throw new Error(`domain ${domid} is not HVM`);
   setParam(hvm, HVM_PARAM_IOREQ_SERVER_PFN, BigInt(SPECIAL_FIRST_PFN));
   setParam(hvm, HVM_PARAM_NR_IOREQ_SERVER_PAGES, BigInt(NR_IOREQ_SERVER_PAGES));
+}
+
+/** What a domain needs for its ring to XenStore. */
+export interface StoreRingOfDomain {
+  readonly gfn: number;
+  /** The domain's end of the channel, for dom0 to bind. */
+  readonly port: number;
+}
+
+/** Tells an HVM domain where its ring to XenStore is, as a toolstack does. @throws XenError ENOSPC */
+export function giveStoreRing({ domid, hvm, evtchn }: Domain): StoreRingOfDomain {
+  if (!hvm) throw new Error(`domain ${domid} is not HVM`);
+  const port = evtchn.allocUnbound(0);
+  setParam(hvm, HVM_PARAM_STORE_PFN, BigInt(STORE_PFN));
+  setParam(hvm, HVM_PARAM_STORE_EVTCHN, BigInt(port));
+  return { gfn: STORE_PFN, port };
 }
 
 /** An HVM domain, ready. @throws XenError likewise */

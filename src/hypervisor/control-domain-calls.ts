@@ -21,7 +21,7 @@ export class ControlDomainCalls implements Hypercalls {
     const { evtchn } = caller;
     this.events = {
       bindInterdomain: (domid, port) => evtchn.bindInterdomain(hypervisor.domains.getAny(domid, caller), port),
-      allocUnbound: (domid) => evtchn.allocUnbound(domid),
+      allocUnbound: (domid, atPort) => evtchn.allocUnbound(domid, atPort),
       bindVirq: (virq) => evtchn.bindVirq(virq, 0),
       close: (port) => evtchn.closeByGuest(port),
       send: (port) => evtchn.send(port),

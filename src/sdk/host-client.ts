@@ -93,6 +93,22 @@ export class HostClient {
     return fd;
   }
 
+  /**
+   * Opens what the host hands over as a descriptor, to be used without it from then on. @returns that, the caller's
+   * @throws XenDeviceError
+   */
+  openHanded(device: string): number {
+    const fd = connectUnix(this.path, SOCK_SEQPACKET);
+    try {
+      const call = { kind: POSTERN_OPEN, name: `open ${device}`, blocks: [{ bytes: Buffer.from(device) }] };
+      const [handed] = this.transact(fd, call).files;
+      if (handed === undefined) throw new XenDeviceError(ERRNO.ENODEV, `open ${device}`);
+      return handed;
+    } finally {
+      libc.close(fd);
+    }
+  }
+
   close(): void {
     libc.close(this.fd);
   }

@@ -28,8 +28,10 @@ export function checkStore(server: XenstoreServer): string[] {
   };
   for (const domain of server.domains) account(domain);
   let slots = 0;
+  let versions = 0;
   for (const node of server.store.table) {
     slots += slotsOf(node);
+    for (let v = node.history; v !== null; v = v.older) versions++;
     if (node.death !== LIVE) continue;
     const a = account(node.perms.owner);
     a.nodes++;
@@ -50,6 +52,8 @@ export function checkStore(server: XenstoreServer): string[] {
   }
   for (const _ of server.watches.points()) slots++;
   if (slots !== server.arena.slotsInUse) problems.push(`${server.arena.slotsInUse} slots in use, ${slots} owned`);
+  const { kept } = server.store.snapshots;
+  if (versions !== kept) problems.push(`${kept} versions kept, ${versions} found`);
   for (const [domain, a] of accounts) compare(domain, a, problems);
   return problems;
 }
@@ -83,5 +87,4 @@ function checkNode(server: XenstoreServer, node: Node, problems: string[]): void
   if (node.parent !== null && node.parent.death !== LIVE) problems.push(`${path}: its parent is gone`);
   if (!node.perms.owner.alive) problems.push(`${path}: its owner is gone`);
   if (node.watched !== null && node.watched.node !== node) problems.push(`${path}: watched elsewhere`);
-  if (node.history !== null && !node.queued) problems.push(`${path}: versions not queued`);
 }

@@ -22,6 +22,7 @@ import { copyBytes, latin1Bytes } from './arena.js';
 import type { Domain } from './domains.js';
 import { OPERATIONS } from './operations/index.js';
 import { getU32, OutputQueue } from './output-queue.js';
+import type { Path } from './path.js';
 import type { Request } from './request.js';
 import type { XenstoreServer } from './server.js';
 import type { Transaction } from './transaction.js';
@@ -59,6 +60,8 @@ export class Connection implements Actor {
   readonly id: number;
   /** Whose rights and account this is. RESTRICT changes it. */
   domain: Domain;
+  /** Whose it was at first. */
+  readonly origin: Domain;
   privileged: boolean;
   /** What relative paths are relative to. */
   readonly home: Uint8Array;
@@ -87,7 +90,7 @@ export class Connection implements Actor {
     this.server = server;
     this.id = id;
     this.kind = kind;
-    this.domain = domain;
+    this.domain = this.origin = domain;
     this.privileged = privileged;
     this.home = latin1Bytes(`/local/domain/${domain.domid}`);
     this.#sink = sink;
@@ -103,15 +106,15 @@ export class Connection implements Actor {
     return this.#open && this.#mayProcess();
   }
 
-  /** Bytes from the client. They are the caller's again when this returns. */
-  receive(chunk: Uint8Array): void {
+  /** Bytes from the client: the first `length` of a chunk, which is the caller's again when this returns. */
+  receive(chunk: Uint8Array, length = chunk.length): void {
     if (!this.#open) return;
     this.server.enter();
     if (this.#inboxSize === 0) {
-      const used = this.#process(chunk, chunk.length);
-      if (this.#open && used < chunk.length) this.#keep(chunk, used);
+      const used = this.#process(chunk, length);
+      if (this.#open && used < length) this.#keep(chunk, used, length);
     } else {
-      this.#keep(chunk, 0);
+      this.#keep(chunk, 0, length);
       this.#processInbox();
     }
     this.server.leave();
@@ -120,6 +123,11 @@ export class Connection implements Actor {
   /** What to send. Valid until the next call. */
   output(): Uint8Array {
     return this.out.bytes();
+  }
+
+  /** Likewise, copied to where a transport sends from, as much as there is room. @returns how many bytes */
+  copyOutput(to: Uint8Array): number {
+    return this.out.copyTo(to);
   }
 
   /** The client has taken the first `count` bytes of the output. */
@@ -169,10 +177,21 @@ export class Connection implements Actor {
     for (const watch of this.watches.values()) this.dropWatch(watch);
   }
 
+  /** @param skip bytes of the path that the client doesn't see, having given a relative one */
+  addWatch(path: Path, token: Uint8Array, key: string, skip: number, depth: number): void {
+    const { watches, store } = this.server;
+    const watch = watches.add(this, path, token, key, skip, depth, store.table);
+    this.watches.set(key, watch);
+    this.domain.watches++;
+    this.domain.memory += watch.memory;
+    store.observer?.watchAdded(watch);
+  }
+
   dropWatch(watch: Watch): void {
     this.watches.delete(watch.key);
     this.domain.watches--;
     this.domain.memory -= watch.memory;
+    this.server.store.observer?.watchRemoved(watch);
     this.server.watches.remove(watch);
   }
 
@@ -190,6 +209,40 @@ export class Connection implements Actor {
       this.#nextTransaction = id === 0xffffffff ? 1 : id + 1;
       if (!this.transactions.has(id)) return id;
     }
+  }
+
+  /** RESTRICT has made it another domain's. */
+  get restricted(): boolean {
+    return this.domain !== this.origin;
+  }
+
+  /** Bytes received and not yet served. Not to be kept. */
+  get pendingInput(): Uint8Array {
+    return this.#inbox.subarray(0, this.#inboxSize);
+  }
+
+  /**
+   * Live update: what a predecessor had read and not yet served, and not yet sent. Requests are served once the server
+   * settles. What an unprivileged client has not taken counts as one outstanding request a reply.
+   * @param partial bytes of `output` that end a message sent in part
+   */
+  takeOver(input: Uint8Array, partial: number, output: Uint8Array): void {
+    if (input.length > 0) this.#keep(input, 0, input.length);
+    for (let at = 0; at < output.length; ) {
+      const length = at < partial ? partial : XS_HEADER_SIZE + getU32(output, at + 12);
+      const isEvent = at >= partial && getU32(output, at) === XS_WATCH_EVENT;
+      this.out.append(output.subarray(at, at + length), at < partial);
+      if (!this.privileged) {
+        this.domain.memory += length;
+        if (!isEvent) this.domain.outstanding++;
+        const cause = isEvent ? null : { pending: 1, connection: this };
+        this.out.mark(length - XS_HEADER_SIZE, cause, isEvent ? this.server.eventExpiry() : 0);
+        if (isEvent) this.server.expiring.add(this);
+      }
+      at += length;
+    }
+    if (output.length > 0) this.#notify();
+    if (input.length > 0) this.server.schedule(this);
   }
 
   /** RESTRICT: from now on this connection is that domain's, for rights and for accounting. */
@@ -221,6 +274,15 @@ export class Connection implements Actor {
       this.out.mark(length, this.cause(), 0);
     }
     this.#notify();
+  }
+
+  /** Answers a privileged client's request that was left unanswered. @returns bytes that `withdraw` could take back */
+  lateReply(type: number, requestId: number, text: string): number {
+    const payload = latin1Bytes(`${text}\0`);
+    const at = this.out.begin(type, requestId, 0, payload.length);
+    copyBytes(this.out.buffer, at, payload, 0, payload.length);
+    this.replied(payload.length);
+    return XS_HEADER_SIZE + payload.length;
   }
 
   sendError(request: Request, name: XsErrorName): void {
@@ -305,14 +367,14 @@ export class Connection implements Actor {
     if (this.#inboxSize === 0 && this.#inbox.length > 8192) this.#inbox = new Uint8Array(0);
   }
 
-  #keep(chunk: Uint8Array, from: number): void {
-    const size = this.#inboxSize + chunk.length - from;
+  #keep(chunk: Uint8Array, from: number, end: number): void {
+    const size = this.#inboxSize + end - from;
     if (size > this.#inbox.length) {
       const grown = new Uint8Array(Math.max(size, 2 * this.#inbox.length, 512));
       grown.set(this.#inbox.subarray(0, this.#inboxSize));
       this.#inbox = grown;
     }
-    this.#inbox.set(chunk.subarray(from), this.#inboxSize);
+    this.#inbox.set(chunk.subarray(from, end), this.#inboxSize);
     this.#inboxSize = size;
   }
 

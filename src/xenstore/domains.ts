@@ -22,6 +22,8 @@ export class Domain {
   target: Domain | null = null;
   /** The domain's own ring, once introduced and connected. */
   connection: Connection | null = null;
+  /** How INTRODUCE described the ring. */
+  ring: { readonly gfn: number; readonly port: number } | null = null;
   /** Features offered on the ring page; null for all that the server has. */
   features: number | null = null;
   limits: Limits | null = null;
@@ -86,6 +88,16 @@ export class DomainTable {
     if (known !== undefined) return known;
     if (!(domid >= 0 && domid < DOMID_FIRST_RESERVED) || !this.#exists(domid)) return null;
     return this.#add(domid, domid === 0);
+  }
+
+  /** A domain that a dump tells of: whether it still exists is asked later. Null for a number that none can have. */
+  adopt(domid: number): Domain | null {
+    return this.#byId.get(domid) ?? (domid < DOMID_FIRST_RESERVED ? this.#add(domid, domid === 0) : null);
+  }
+
+  /** Whether the hypervisor has such a domain now. */
+  exists(domid: number): boolean {
+    return this.#exists(domid);
   }
 
   /** Ends an incarnation. Whoever held its object holds a dead one. */

@@ -4,7 +4,7 @@ import type { XenstoreServer } from './server.js';
 export function memoryReport(server: XenstoreServer): string {
   const { arena, store, watches, connections } = server;
   const lines = [
-    `nodes ${store.table.size}, snapshots ${store.snapshots.count}, nodes with former states ${store.snapshots.pending}`,
+    `nodes ${store.table.size}, snapshots ${store.snapshots.count}, former states ${store.snapshots.kept}`,
     `bytes of paths and values: ${arena.bytesReserved} reserved, ${arena.slotsInUse} slots in use`,
     `watches ${watches.count}, connections ${connections.size}`,
   ];

@@ -2,8 +2,8 @@
  * A node of the store: one incarnation of a path, from its creation to its removal.
  *
  * Time is the generation count. A node's present state is in its fields; states that an open transaction still sees are
- * in `history`. Removing a path that a transaction still sees leaves the node behind as a tombstone (`death` > 0);
- * creating the path anew makes another node. So "what did this path look like at generation S" has one answer, and a
+ * in `history`, the last one of a removed node too: it stays as a tombstone (`death` > 0) while it has any. Creating the
+ * path anew makes another node. So "what did this path look like at generation S" has one answer, and a
  * transaction starts by remembering S.
  *
  *     born ──(write: version saved if a snapshot sees it)──▶ live ──(removed)──▶ tombstone ──(no snapshot)──▶ reclaimed
@@ -15,8 +15,6 @@ import type { WatchPoint } from './watches.js';
 
 /** `death` of a node that is in the store now. */
 export const LIVE = 0;
-/** `death` of a node whose bytes have been given back. */
-export const RECLAIMED = -1;
 
 /** What an operation sees of a node, in the store or in a transaction. */
 export interface Entry {
@@ -30,12 +28,25 @@ export interface Entry {
 }
 
 /** A former value and permissions, visible from `generation` until the next newer version's. */
-export interface Version {
+export class Version {
+  readonly node: Node;
   readonly generation: number;
   readonly valueRef: ByteRef;
   readonly valueLength: number;
   readonly perms: Perms;
   older: Version | null;
+  /** Next of those that are kept for the same snapshot. */
+  nextKept: Version | null = null;
+
+  /** A node's present state, becoming a former one. */
+  constructor(node: Node, generation: number) {
+    this.node = node;
+    this.generation = generation;
+    this.valueRef = node.valueRef;
+    this.valueLength = node.valueLength;
+    this.perms = node.perms;
+    this.older = node.history;
+  }
 }
 
 export class Node implements Entry {
@@ -47,15 +58,13 @@ export class Node implements Entry {
   valueLength: number;
   perms: Perms;
   childBytes = 0;
-  /** Generation of the last change of value or permissions, or of the creation. */
+  /** Generation of the last change of value or permissions, of the creation or the removal. */
   dataGeneration: number;
   /** Generation of the last change of the list of children. */
   childGeneration: number;
-  /** Generation of the removal, `LIVE` or `RECLAIMED`. */
+  /** Generation of the removal, or `LIVE`. */
   death = LIVE;
   history: Version | null = null;
-  /** In the collector's queue. */
-  queued = false;
   /** Watches set on exactly this path. */
   watched: WatchPoint | null = null;
   /** Next node of the same hash bucket. */

@@ -9,6 +9,7 @@
  *     position      taken                    (counts all bytes ever taken)
  */
 import { XS_HEADER_SIZE } from '../abi/xen/xs-wire.js';
+import { copyBytes } from './arena.js';
 import type { Cause } from './view.js';
 
 const INITIAL_BYTES = 1024;
@@ -29,6 +30,8 @@ export class OutputQueue {
   #head = 0;
   #tail = 0;
   #taken = 0;
+  /** Bytes left of a message that was taken in part. */
+  #partial = 0;
   #marks: Mark[] = [];
   /** Events waiting, by hash: where each begins. For merging identical ones. */
   readonly #events = new Map<number, number>();
@@ -43,9 +46,20 @@ export class OutputQueue {
     return this.#tail - this.#head;
   }
 
+  get partial(): number {
+    return this.#partial;
+  }
+
   /** The bytes to send. Valid until the next call of anything here. */
   bytes(): Uint8Array {
     return this.#buffer.subarray(this.#head, this.#tail);
+  }
+
+  /** Copies the bytes to send, as many as there is room for. @returns how many */
+  copyTo(to: Uint8Array): number {
+    const length = Math.min(this.size, to.length);
+    copyBytes(to, 0, this.#buffer, this.#head, length);
+    return length;
   }
 
   /** For writing a payload at the offset that `begin` returned. */
@@ -64,6 +78,19 @@ export class OutputQueue {
     putU32(b, at + 12, length);
     this.#tail = at + XS_HEADER_SIZE + length;
     return at + XS_HEADER_SIZE;
+  }
+
+  /** Appends a message as it is, or the rest of one that was taken in part. */
+  append(bytes: Uint8Array, isPartial: boolean): void {
+    this.#reserve(bytes.length);
+    this.#buffer.set(bytes, this.#tail);
+    this.#tail += bytes.length;
+    if (isPartial) this.#partial = bytes.length;
+  }
+
+  /** Takes back the last message, of this many bytes, of which nothing has been sent. */
+  withdraw(bytes: number): void {
+    this.#tail -= bytes;
   }
 
   /** Marks the message of `length` bytes of payload that was put last. */
@@ -91,6 +118,7 @@ export class OutputQueue {
   /** The client has taken the first `count` bytes. */
   consume(count: number): void {
     if (count > this.size) throw new Error('more bytes taken than there were');
+    if (count < this.size) this.#partial = this.#leftAfter(count);
     this.#head += count;
     this.#taken += count;
     if (this.#marks.length > 0) this.#settleTaken();
@@ -146,7 +174,15 @@ export class OutputQueue {
     if (n > 0) this.#marks.splice(0, n);
   }
 
+  /** What is left of the message in which `count` bytes from here end. */
+  #leftAfter(count: number): number {
+    let end = this.#partial;
+    while (end < count) end += XS_HEADER_SIZE + getU32(this.#buffer, this.#head + end + 12);
+    return end - count;
+  }
+
   #reset(): void {
+    this.#partial = 0;
     this.#head = 0;
     this.#tail = 0;
     if (this.#events.size > 0) this.#events.clear();

@@ -94,12 +94,11 @@ export class Request {
 
   /** As `locate`, for operations whose payload is one path. */
   locateOnly(rights: number, depends: number): Entry | null {
-    const nul = this.oneString();
-    if (nul < 0) {
-      this.error = 'EINVAL';
-      return null;
-    }
-    return this.locate(this.start, nul, rights, depends);
+    const nul = this.end - 1;
+    // A nul before the last is no byte of a path: `locate` refuses it.
+    if (nul >= this.start && this.bytes[nul] === 0) return this.locate(this.start, nul, rights, depends);
+    this.error = 'EINVAL';
+    return null;
   }
 
   /**
@@ -150,6 +149,19 @@ export class Request {
     const at = this.beginReply(payload.length);
     if (at >= 0) copyBytes(this.connection.out.buffer, at, payload, 0, payload.length);
     return this.endReply(at, payload.length);
+  }
+
+  /** A number in decimal, with its nul. */
+  replyNumber(value: number): null {
+    let length = 2;
+    for (let rest = value; rest >= 10; rest = Math.floor(rest / 10)) length++;
+    const at = this.beginReply(length);
+    if (at < 0) return null;
+    const { buffer } = this.connection.out;
+    buffer[at + length - 1] = 0;
+    for (let i = at + length - 2, rest = value; i >= at; i--, rest = Math.floor(rest / 10))
+      buffer[i] = 0x30 + (rest % 10);
+    return this.endReply(at, length);
   }
 
   replyText(text: string): null {

@@ -30,6 +30,7 @@ import { ByteArena } from './arena.js';
 import { checkStore } from './check.js';
 import { Connection, type ConnectionKind, type ConnectionSink } from './connection.js';
 import { type Domain, DomainTable } from './domains.js';
+import type { UpdateHost, UpdateSession } from './live-update.js';
 import { getU32 } from './output-queue.js';
 import { PermsPool } from './permissions.js';
 import { type Denial, Quotas } from './quotas.js';
@@ -73,6 +74,8 @@ export interface XenstoreHost {
   readonly onDenial?: (denial: Denial) => void;
   readonly log?: (line: string) => void;
   readonly trace?: (message: TracedMessage) => void;
+  /** CONTROL live-update. */
+  readonly update?: UpdateHost;
   /** CONTROL memreport: puts a report somewhere; false where there is no place for it. */
   readonly report?: (text: string, file: string | null) => boolean;
 }
@@ -116,6 +119,8 @@ export class XenstoreServer {
   readonly errors = new Map<string, number>();
   /** CONTROL log on|off. */
   tracing: boolean;
+  /** CONTROL live-update has begun. */
+  updateSession: UpdateSession | null = null;
   readonly #internal: Actor;
   readonly #runnable = new Set<Connection>();
   readonly #blocked = new Set<Connection>();
@@ -147,6 +152,7 @@ export class XenstoreServer {
     const connection = new Connection(this, id, options.kind, domain, privileged, options.sink);
     if (options.kind === 'ring') domain.connection = connection;
     this.connections.add(connection);
+    if (domain === this.domains.control && options.kind === 'ring') this.store.observer?.domainChanged(domain);
     return connection;
   }
 
@@ -164,6 +170,7 @@ export class XenstoreServer {
     const { domid } = domain;
     const error = this.host.introduce?.(domid, gfn, port) ?? null;
     if (error !== null) return error;
+    domain.ring = { gfn, port };
     if (domain.introduced) {
       domain.connection?.reset();
     } else {
@@ -171,6 +178,7 @@ export class XenstoreServer {
       domain.shutdown = false;
       this.fireSpecial('@introduceDomain', domain);
     }
+    this.store.observer?.domainChanged(domain);
     return null;
   }
 
@@ -180,6 +188,7 @@ export class XenstoreServer {
     if (domain === null || !domain.introduced || domain.shutdown) return;
     this.enter();
     domain.shutdown = true;
+    this.store.observer?.domainChanged(domain);
     this.fireSpecial('@releaseDomain', domain);
     this.leave();
   }
@@ -205,12 +214,14 @@ export class XenstoreServer {
     }
     this.domains.forget(domain);
     this.quotas.forget(domain.domid);
+    this.store.observer?.domainEnded(domain);
     if (introduced) this.fireSpecial('@releaseDomain', domain);
     if (introduced) this.host.released?.(domain.domid);
   }
 
   /** When `tick` has something to do, on the clock of `now`; null for "not before something else happens". */
   nextDeadlineMs(): number | null {
+    if (this.#blocked.size === 0 && this.expiring.size === 0) return this.turns.nextDeadline();
     let next = this.turns.nextDeadline();
     const earlier = (at: number | null): void => {
       if (at !== null && (next === null || at < next)) next = at;
@@ -313,12 +324,16 @@ export class XenstoreServer {
   }
 
   #settle(): void {
+    if (this.#runnable.size > 0) this.#resumeAll();
+    this.store.collect(COLLECT_PER_BATCH);
+  }
+
+  #resumeAll(): void {
     for (const connection of this.#runnable) {
       this.#runnable.delete(connection);
       this.#blocked.delete(connection);
       connection.resume();
     }
-    if (this.store.snapshots.count === 0 && this.store.snapshots.pending > 0) this.store.collect(COLLECT_PER_BATCH);
   }
 
   #create(path: string): void {

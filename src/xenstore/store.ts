@@ -11,8 +11,9 @@ import type { XsErrorName } from '../abi/xen/xs-wire.js';
 import { checkCreate, checkMemory, checkNodeSize, firstMissing, nodeMemory, recordSize } from './accounting.js';
 import { type ByteArena, type ByteRef, sameSlotSize } from './arena.js';
 import type { Domain } from './domains.js';
-import { type Entry, generationOf, LIVE, Node, nameStart, RECLAIMED, type Version } from './node.js';
+import { type Entry, generationOf, LIVE, Node, nameStart, Version } from './node.js';
 import { NodeTable } from './node-table.js';
+import type { Observer } from './observer.js';
 import type { Path } from './path.js';
 import type { Perms, PermsPool } from './permissions.js';
 import type { Quotas } from './quotas.js';
@@ -20,7 +21,7 @@ import { Snapshots } from './snapshots.js';
 import { type Actor, nearestAbove, ROOT, type View } from './view.js';
 import type { Watches } from './watches.js';
 
-/** Nodes of the garbage queue looked at after a change. */
+/** Garbage looked at when a former state is kept. */
 const COLLECT_PER_CHANGE = 4;
 
 export class Store implements View {
@@ -32,9 +33,11 @@ export class Store implements View {
   readonly pool: PermsPool;
   /** Counts changes; a snapshot is a value of it. */
   clock = 1;
+  /** Who is told of every lasting change. */
+  observer: Observer | null = null;
   readonly #quotas: Quotas;
   readonly #watches: Watches;
-  readonly #prune = (node: Node): boolean => this.#pruned(node);
+  readonly #drop = (version: Version): void => this.#dropVersion(version);
 
   constructor(arena: ByteArena, quotas: Quotas, watches: Watches, pool: PermsPool, rootHash: number, perms: Perms) {
     this.arena = arena;
@@ -60,6 +63,7 @@ export class Store implements View {
       if (error !== null) return error;
     }
     this.#overwriteValue(node, from, start, length);
+    this.observer?.nodeChanged(node);
     this.#watches.fire(node, false, null, who);
     return null;
   }
@@ -77,6 +81,7 @@ export class Store implements View {
       const last = i === path.depth - 1;
       const valueRef = last ? this.arena.store(from, start, length) : 0;
       node = this.insert(node, path.prefixHash[i] as number, pathRef, pathLength, valueRef, last ? length : 0, perms);
+      this.observer?.nodeChanged(node);
     }
     this.#watches.fire(node, false, null, who);
     return null;
@@ -85,6 +90,7 @@ export class Store implements View {
   /** Events come from the leaves up, as on C xenstored: below the removed node only watches on exactly that path fire. */
   remove(who: Actor, entry: Entry): XsErrorName | null {
     const top = entry as Node;
+    this.observer?.nodeRemoved(top);
     let node: Node = deepest(top);
     for (;;) {
       this.#watches.fire(node, node !== top, null, who);
@@ -106,6 +112,7 @@ export class Store implements View {
       if (error !== null) return error;
     }
     this.replacePerms(node, perms);
+    this.observer?.nodeChanged(node);
     this.#watches.fire(node, false, old, who);
     return null;
   }
@@ -142,9 +149,9 @@ export class Store implements View {
     }
   }
 
-  /** Gives back what no snapshot sees any more, looking at no more than `limit` nodes. */
+  /** Gives back what no snapshot sees any more, looking at no more than `limit` former states. */
   collect(limit: number): void {
-    this.snapshots.collect(limit, this.#prune);
+    if (this.snapshots.pending) this.snapshots.collect(limit, this.#drop);
   }
 
   // ---- primitives
@@ -184,7 +191,11 @@ export class Store implements View {
     parent.perms.owner.memory -= nameBytes;
     node.perms.owner.disown(node, nodeMemory(node));
     this.#watches.detach(node);
-    if (this.#pruned(node)) this.#keep(node);
+    if (this.snapshots.newest >= node.dataGeneration) this.#keep(node, node.dataGeneration);
+    else this.arena.free(node.valueRef, node.valueLength);
+    node.valueRef = node.valueLength = 0;
+    node.dataGeneration = node.death;
+    if (node.history === null) this.#reclaim(node);
   }
 
   /** Makes bytes that the caller owns the node's value. */
@@ -225,38 +236,31 @@ export class Store implements View {
     const generation = node.dataGeneration;
     node.dataGeneration = ++this.clock;
     if (this.snapshots.newest < generation) return false;
-    const { valueRef, valueLength, perms, history: older } = node;
-    node.history = { generation, valueRef, valueLength, perms, older };
-    this.#keep(node);
+    this.#keep(node, generation);
     return true;
   }
 
-  #keep(node: Node): void {
-    this.snapshots.enqueue(node);
+  #keep(node: Node, generation: number): void {
+    const version = new Version(node, generation);
+    node.history = version;
+    this.snapshots.keep(version);
     this.collect(COLLECT_PER_CHANGE);
   }
 
-  /** Drops what no snapshot sees of a node; false when nothing is left to drop later. */
-  #pruned(node: Node): boolean {
-    if (node.death === RECLAIMED) return false;
-    let until = node.dataGeneration;
-    let newer: Version | null = null;
-    for (let v = node.history; v !== null; v = v.older) {
-      if (this.snapshots.sees(v.generation, until)) {
-        newer = v;
-      } else {
-        this.arena.free(v.valueRef, v.valueLength);
-        if (newer === null) node.history = v.older;
-        else newer.older = v.older;
-      }
-      until = v.generation;
+  #dropVersion(version: Version): void {
+    const { node } = version;
+    this.arena.free(version.valueRef, version.valueLength);
+    if (node.history === version) {
+      node.history = version.older;
+    } else {
+      let newer = node.history as Version;
+      while (newer.older !== version) newer = newer.older as Version;
+      newer.older = version.older;
     }
-    if (node.death === LIVE) return node.history !== null;
-    if (node.history !== null || this.snapshots.sees(node.dataGeneration, node.death)) return true;
-    this.#reclaim(node);
-    return false;
+    if (node.history === null && node.death !== LIVE) this.#reclaim(node);
   }
 
+  /** Gives back a removed node that no snapshot sees. */
   #reclaim(node: Node): void {
     const parent = node.parent as Node;
     if (node.previousSibling === null) parent.firstChild = node.nextSibling;
@@ -265,8 +269,6 @@ export class Store implements View {
     else node.nextSibling.previousSibling = node.previousSibling;
     this.table.remove(node);
     this.arena.free(node.pathRef, node.pathLength);
-    this.arena.free(node.valueRef, node.valueLength);
-    node.death = RECLAIMED;
   }
 }
 

@@ -33,6 +33,10 @@ import type { Watches } from './watches.js';
 
 /** Bytes charged for a touched path, beside the bytes of what was written. */
 const ENTRY_MEMORY = 128;
+/** Up to so many paths are searched one by one, as most transactions are small. */
+const FEW_ENTRIES = 12;
+/** Garbage looked at when a transaction ends: what it leaves behind, if it was small. */
+const COLLECT_PER_END = 32;
 
 const FIRE_NONE = 0;
 const FIRE_EXACT = 1;
@@ -90,6 +94,8 @@ export class TxEntry implements Entry {
 export class Transaction implements View {
   readonly id: number;
   failed: XsErrorName | null = null;
+  /** Found to conflict when it was handed to a new daemon: it can only end with EAGAIN. */
+  doomed = false;
   /** Paths touched, in the order of their first access. */
   readonly entries: TxEntry[] = [];
   readonly #connection: Connection;
@@ -99,7 +105,7 @@ export class Transaction implements View {
   readonly #quotas: Quotas;
   readonly #watches: Watches;
   readonly #snapshot: number;
-  /** Made when needed: many transactions are started, few grow. */
+  /** Made when there are more than a few. */
   #byHash: Map<number, TxEntry> | null = null;
   readonly #created: TxEntry[] = [];
   /** Nodes more or fewer, by owner. */
@@ -108,6 +114,7 @@ export class Transaction implements View {
   /** Something was changed, even if it was undone later. */
   #modified = false;
   #open = true;
+  #seesSnapshot = true;
 
   constructor(id: number, connection: Connection, store: Store, quotas: Quotas, watches: Watches) {
     this.id = id;
@@ -242,8 +249,8 @@ export class Transaction implements View {
       if (entry.base === null) arena.free(entry.pathRef, entry.pathLength);
     }
     this.#account.memory -= this.#memory;
-    this.#store.snapshots.close(this.#snapshot);
-    this.#store.collect(512);
+    this.#closeSnapshot();
+    this.#store.collect(COLLECT_PER_END);
   }
 
   /** Hashes of the paths that the outcome depends on, and of those that a commit would change. */
@@ -253,6 +260,16 @@ export class Transaction implements View {
 
   writtenPaths(): number[] {
     return this.entries.filter((e) => e.written).map((e) => e.hash);
+  }
+
+  /** Whether a commit would end with EAGAIN now. */
+  conflicts(): boolean {
+    return this.doomed || this.entries.some((entry) => this.#conflicts(entry));
+  }
+
+  /** Paths created here that are there still, in the order of their creation. */
+  created(): TxEntry[] {
+    return this.#created.filter((entry, i) => entry.exists && entry.createdAs === i);
   }
 
   /** For the consistency check. */
@@ -267,10 +284,39 @@ export class Transaction implements View {
   // ---- private
 
   #lookup(hash: number, bytes: Uint8Array, start: number, length: number): TxEntry | null {
-    for (let e = this.#byHash?.get(hash) ?? null; e !== null; e = e.chain) {
-      if (e.pathLength === length && this.#store.arena.equals(e.pathRef, bytes, start, length)) return e;
+    const { arena } = this.#store;
+    if (this.#byHash === null) {
+      const { entries } = this;
+      for (let i = 0; i < entries.length; i++) {
+        const e = entries[i] as TxEntry;
+        if (e.hash === hash && e.pathLength === length && arena.equals(e.pathRef, bytes, start, length)) return e;
+      }
+      return null;
+    }
+    for (let e = this.#byHash.get(hash) ?? null; e !== null; e = e.chain) {
+      if (e.pathLength === length && arena.equals(e.pathRef, bytes, start, length)) return e;
     }
     return null;
+  }
+
+  #enter(entry: TxEntry): void {
+    this.entries.push(entry);
+    if (this.#byHash !== null) {
+      entry.chain = this.#byHash.get(entry.hash) ?? null;
+      this.#byHash.set(entry.hash, entry);
+    } else if (this.entries.length > FEW_ENTRIES) {
+      const byHash = new Map<number, TxEntry>();
+      for (const known of this.entries) {
+        known.chain = byHash.get(known.hash) ?? null;
+        byHash.set(known.hash, known);
+      }
+      this.#byHash = byHash;
+    }
+  }
+
+  #closeSnapshot(): void {
+    if (this.#seesSnapshot) this.#store.snapshots.close(this.#snapshot);
+    this.#seesSnapshot = false;
   }
 
   #lookupNode(node: Node): TxEntry | null {
@@ -296,10 +342,7 @@ export class Transaction implements View {
       entry.generation = generationOf(base);
       entry.childBytes = base.childGeneration <= this.#snapshot ? base.childBytes : this.#baseChildBytes(base);
     }
-    this.#byHash ??= new Map();
-    entry.chain = this.#byHash.get(hash) ?? null;
-    this.#byHash.set(hash, entry);
-    this.entries.push(entry);
+    this.#enter(entry);
     this.#charge(ENTRY_MEMORY);
     return entry;
   }
@@ -401,6 +444,7 @@ export class Transaction implements View {
   }
 
   #checkConflicts(): XsErrorName | null {
+    if (this.doomed) return 'EAGAIN';
     if (!this.#modified) return null;
     for (const entry of this.entries) if (this.#conflicts(entry)) return 'EAGAIN';
     return null;
@@ -434,21 +478,35 @@ export class Transaction implements View {
     return delta > 0 ? checkNodeCount(this.#quotas, who, delta) : null;
   }
 
-  /** The snapshot stays open meanwhile, so that removed nodes keep their bytes until their events are out. */
+  /**
+   * With the snapshot open, removed nodes keep their bytes until their events are out; without removals it is closed
+   * before, so that what is replaced need not be kept for it.
+   */
   #apply(): void {
     const store = this.#store;
-    const removed = this.entries.filter((e) => e.baseRemoved).map((e) => e.base as Node);
-    removed.sort((a, b) => b.pathLength - a.pathLength);
-    for (const node of removed) store.detach(node);
-    for (const [i, entry] of this.#created.entries()) {
-      if (entry.exists && entry.createdAs === i) entry.node = this.#insert(entry);
+    const removed: Node[] = [];
+    for (const entry of this.entries) if (entry.baseRemoved) removed.push(entry.base as Node);
+    if (removed.length === 0) this.#closeSnapshot();
+    else removed.sort((a, b) => b.pathLength - a.pathLength);
+    const { observer } = store;
+    for (const node of removed) {
+      observer?.nodeRemoved(node);
+      store.detach(node);
+    }
+    for (let i = 0; i < this.#created.length; i++) {
+      const entry = this.#created[i] as TxEntry;
+      if (!entry.exists || entry.createdAs !== i) continue;
+      entry.node = this.#insert(entry);
+      observer?.nodeChanged(entry.node);
     }
     for (const entry of this.entries) {
       if (!entry.exists || entry.createdAs >= 0 || entry.base === null) continue;
       if (entry.permsChanged) store.replacePerms(entry.base, entry.perms);
-      if (!entry.ownsValue) continue;
-      store.replaceValue(entry.base, entry.valueRef, entry.valueLength);
-      this.#handOver(entry);
+      if (entry.ownsValue) {
+        store.replaceValue(entry.base, entry.valueRef, entry.valueLength);
+        this.#handOver(entry);
+      }
+      if (entry.written) observer?.nodeChanged(entry.base);
     }
     for (const entry of this.entries) {
       const node = entry.node ?? entry.base;

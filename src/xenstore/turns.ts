@@ -105,6 +105,7 @@ export class Turns {
 
   /** A connection's transaction is over, or the connection. */
   ended(connection: Connection): void {
+    if (this.#turns.length === 0) return;
     const before = this.#turns.length;
     this.#turns = this.#turns.filter((t) => t.holder !== connection);
     if (this.#turns.length < before) this.#next();
@@ -128,7 +129,10 @@ export class Turns {
   /** When `tick` has something to do, or null. */
   nextDeadline(): number | null {
     if (this.#waiters.length === 0) return null;
-    return Math.min(...this.#turns.map((t) => t.until), ...this.#waiters.map((w) => w.until));
+    let next = Number.POSITIVE_INFINITY;
+    for (const { until } of this.#turns) if (until < next) next = until;
+    for (const { until } of this.#waiters) if (until < next) next = until;
+    return next;
   }
 
   /** A connection that has waited goes on without asking again. */

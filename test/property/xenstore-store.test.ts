@@ -237,7 +237,7 @@ class Run {
     for (const client of this.clients) client.connection.close();
     this.world.server.store.collect(10_000);
     expect(this.world.server.store.table.size).toBe(this.model.nodes.size);
-    expect(this.world.server.store.snapshots.pending).toBe(0);
+    expect(this.world.server.store.snapshots.kept).toBe(0);
     expect(this.world.server.watches.count).toBe(0);
     expect(this.world.server.check()).toEqual([]);
   }

@@ -1,5 +1,6 @@
 /** CONTROL command|[parameter|]*: the administrator's commands, each a file's worth or less. @spec xen:docs/misc/xenstore.txt CONTROL */
 import { XS_CONTROL } from '../../abi/xen/xs-wire.js';
+import { controlUpdate } from '../live-update.js';
 import { memoryReport } from '../memory-report.js';
 import { QUOTAS, SOFT_QUOTAS } from '../quotas.js';
 import { atoi, type Outcome, type Request } from '../request.js';
@@ -12,6 +13,7 @@ interface Command {
 
 const COMMANDS: Readonly<Record<string, Command>> = {
   check: { parameters: '', run: check },
+  'live-update': { parameters: '-f <file>|-c <arguments>|-s [-t <sec>] [-F]|-a', run: liveUpdate },
   log: { parameters: 'on|off', run: log },
   memreport: { parameters: '[<file>]', run: memreport },
   print: { parameters: '<string>', run: print },
@@ -24,7 +26,7 @@ export const control: Operation = {
   type: XS_CONTROL,
   name: 'CONTROL',
   support: 'partial',
-  note: 'check, log, memreport, print, quota, quota-soft, help; not live-update and logfile',
+  note: 'check, live-update (of a daemon), log, memreport, print, quota, quota-soft, help; not logfile',
   privileged: true,
   run(request: Request): Outcome {
     const [name, ...parameters] = request.texts(request.countStrings());
@@ -40,6 +42,12 @@ function check(request: Request, parameters: readonly string[]): Outcome {
   server.host.log?.(`Checked ${server.store.table.size} nodes, ${problems.length} problems`);
   for (const problem of problems) server.host.log?.(`check: ${problem}`);
   return problems.length > 0 ? 'EIO' : request.ok();
+}
+
+function liveUpdate(request: Request, parameters: readonly string[]): Outcome {
+  const answer = controlUpdate(request.server, request.connection, request.requestId, parameters);
+  if (answer === undefined) return 'EINVAL';
+  return answer === null ? null : request.replyText(`${answer}\0`);
 }
 
 function log(request: Request, parameters: readonly string[]): Outcome {
@@ -93,6 +101,7 @@ function set(request: Request, parameters: readonly string[], limits: Record<str
   if (parameters.length !== 3 || name === undefined || value === undefined) return 'EINVAL';
   if (atoi(value) < 1 || !Object.hasOwn(limits, name)) return 'EINVAL';
   limits[name] = atoi(value);
+  request.server.store.observer?.quotasChanged();
   return request.ok();
 }
 

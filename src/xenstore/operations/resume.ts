@@ -13,6 +13,7 @@ export const resume: Operation = {
     const domain = servedDomain(request);
     if (typeof domain === 'string') return domain;
     domain.shutdown = false;
+    request.server.store.observer?.domainChanged(domain);
     return request.ok();
   },
 };

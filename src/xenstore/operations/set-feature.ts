@@ -22,6 +22,7 @@ export const setFeature: Operation = {
     if (domain.introduced) return 'EBUSY';
     if ((features & ~server.features) !== 0) return 'EINVAL';
     domain.features = features;
+    server.store.observer?.domainChanged(domain);
     return request.ok();
   },
 };

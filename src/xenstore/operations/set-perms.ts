@@ -55,6 +55,7 @@ function setSpecial(request: Request, name: string, perms: Perms): Outcome {
   if (!isSpecial(name)) return 'EINVAL';
   if ((special[name].rightsOf(request.connection) & RIGHTS) !== RIGHTS) return 'EACCES';
   special[name] = perms;
+  request.server.store.observer?.specialChanged(name);
   return request.ok();
 }
 

@@ -14,13 +14,14 @@ export const setQuota: Operation = {
   note: 'later than Xen 4.17',
   privileged: true,
   run(request: Request): Outcome {
-    const { quotas, domains } = request.server;
+    const { quotas, domains, store } = request.server;
     const texts = request.texts(4);
     const [name, value] = texts.slice(-2);
     if (texts.length < 2 || texts.length > 3 || name === undefined || value === undefined) return 'EINVAL';
     if (!isQuotaName(name) || !/^\d{1,10}$/.test(value)) return 'EINVAL';
     if (texts.length === 2) {
       setLimit(name, quotas.limits, quotas.soft, atoi(value));
+      store.observer?.quotasChanged();
       return request.ok();
     }
     const domain = domains.refer(atoi(texts[0] as string));
@@ -28,6 +29,7 @@ export const setQuota: Operation = {
     domain.limits ??= { ...quotas.limits };
     domain.softLimits ??= { ...quotas.soft };
     setLimit(name, domain.limits, domain.softLimits, atoi(value));
+    store.observer?.domainChanged(domain);
     return request.ok();
   },
 };

@@ -17,6 +17,7 @@ export const setTarget: Operation = {
     const target = introducedDomain(request, atoi(second));
     if (typeof target === 'string') return target;
     domain.target = target;
+    request.server.store.observer?.domainChanged(domain);
     return request.ok();
   },
 };

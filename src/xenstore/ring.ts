@@ -1,0 +1,183 @@
+/**
+ * A domain's ring as a transport of the server: bytes out of the page into the domain's connection, and back.
+ *
+ *     connected ──(indexes that make no sense, a message too long)──▶ ignored, the page says why
+ *        │  ▲                                                            │
+ *        │  └────────(the domain asks to reconnect: all starts anew)─────┤
+ *        └──(the domain is released, or the daemon stops)──▶ closed ◀────┘
+ *
+ * The page is the domain's to write at any time: indexes are checked with each step, the words of the connection's state
+ * are read once. A domain that doesn't read holds up nobody else; what waits for it counts as its own (connection.ts).
+ *
+ * @spec xen:docs/misc/xenstore-ring.txt
+ */
+import {
+  XENSTORE_CONNECTED,
+  XENSTORE_ERROR_COMM,
+  XENSTORE_ERROR_NONE,
+  XENSTORE_ERROR_PROTO,
+  XENSTORE_ERROR_RINGIDX,
+  XENSTORE_RECONNECT,
+  XENSTORE_RING_SIZE,
+  XENSTORE_SERVER_FEATURE_ERROR,
+  XENSTORE_SERVER_FEATURE_RECONNECTION,
+} from '../abi/xen/xs-wire.js';
+import { BROKEN, RingPage } from '../boundary/byte-ring.js';
+import type { CloseReason, Connection } from './connection.js';
+import type { XenstoreServer } from './server.js';
+
+export interface RingHost {
+  /** Rings the domain: something in the page has changed. */
+  notify(): void;
+  /** `flush` is to be called once what is being done now is done. */
+  due(): void;
+  /** `receive` is to be called again soon: there was more than one look takes. */
+  more(): void;
+  /** The server wants nothing more of the ring. */
+  closed(): void;
+}
+
+/** What a ring needs of the server to begin with. */
+export interface RingOptions {
+  readonly domid: number;
+  /** A connection that was there before the daemon was (restored); it must be given `ring.sink` as its sink. */
+  readonly connect?: (ring: StoreRing) => Connection;
+}
+
+export class StoreRing {
+  readonly domid: number;
+  private readonly page: RingPage;
+  private readonly features: number;
+  private connection: Connection | null;
+  private readonly chunk = new Uint8Array(XENSTORE_RING_SIZE);
+  private rings = false;
+  private isClosed = false;
+
+  /** @param bytes the domain's page */
+  constructor(
+    private readonly server: XenstoreServer,
+    bytes: Uint8Array,
+    private readonly host: RingHost,
+    { domid, connect }: RingOptions,
+  ) {
+    this.domid = domid;
+    this.page = new RingPage(bytes);
+    this.features = server.domains.get(domid)?.features ?? server.features;
+    this.connection = connect ? connect(this) : this.connect();
+    this.offerFeatures();
+  }
+
+  /** For the server's connection. */
+  readonly sink = {
+    ready: () => this.host.due(),
+    closed: (reason: CloseReason) => this.givenUp(reason),
+  };
+
+  get isIgnored(): boolean {
+    return !this.isClosed && this.connection === null;
+  }
+
+  /** The domain has rung, or may have something to say. */
+  receive(): void {
+    if (this.isClosed) return;
+    this.offerFeatures();
+    if (this.asksToReconnect) return this.reconnect();
+    const { connection } = this;
+    if (connection?.wantsInput) {
+      const count = this.page.requests.read(this.chunk);
+      if (count === BROKEN) return this.ignore(XENSTORE_ERROR_RINGIDX);
+      if (count > 0) {
+        this.rings = true;
+        connection.receive(this.chunk.subarray(0, count));
+      }
+    }
+    this.host.due();
+  }
+
+  /** Gives the domain what waits for it, as far as it goes, and rings where anything has moved. */
+  flush(): void {
+    if (this.isClosed) return;
+    const { connection } = this;
+    if (connection) this.send(connection);
+    if (this.rings) this.host.notify();
+    this.rings = false;
+    if (this.connection?.wantsInput && this.page.requests.waiting !== 0) this.host.more();
+  }
+
+  /** INTRODUCE of a domain that is served: everything starts anew, whether or not it has asked. */
+  reset(): void {
+    if (this.isClosed) return;
+    this.startAnew();
+    this.host.notify();
+  }
+
+  /** The transport's end: the domain is not served any more. */
+  close(): void {
+    if (this.isClosed) return;
+    this.isClosed = true;
+    this.connection?.close();
+    this.connection = null;
+  }
+
+  private connect(): Connection {
+    return this.server.connect({ domid: this.domid, kind: 'ring', sink: this.sink });
+  }
+
+  /** Features are never taken back; a domain that wipes its page (hvmloader does) finds them again. */
+  private offerFeatures(): void {
+    if ((this.page.features & this.features) !== this.features) this.page.features |= this.features;
+  }
+
+  private get asksToReconnect(): boolean {
+    return (this.features & XENSTORE_SERVER_FEATURE_RECONNECTION) !== 0 && this.page.connection === XENSTORE_RECONNECT;
+  }
+
+  private reconnect(): void {
+    this.startAnew();
+    this.rings = true;
+    this.host.due();
+  }
+
+  private startAnew(): void {
+    this.connection?.close();
+    this.connection = this.connect();
+    this.page.requests.reset();
+    this.page.replies.reset();
+    if ((this.features & XENSTORE_SERVER_FEATURE_ERROR) !== 0) this.page.error = XENSTORE_ERROR_NONE;
+    this.page.connection = XENSTORE_CONNECTED;
+  }
+
+  private send(connection: Connection): void {
+    for (let bytes = connection.output(); bytes.length > 0; bytes = connection.output()) {
+      const count = this.page.replies.write(bytes);
+      if (count === BROKEN) return this.ignore(XENSTORE_ERROR_RINGIDX);
+      if (count === 0) return;
+      this.rings = true;
+      connection.sent(count);
+      if (!connection.open) return;
+    }
+  }
+
+  /** The server has closed the connection. */
+  private givenUp(reason: CloseReason): void {
+    this.connection = null;
+    if (reason === 'protocol') return this.say(XENSTORE_ERROR_PROTO);
+    if (reason === 'output-limit') return this.say(XENSTORE_ERROR_COMM);
+    this.isClosed = true;
+    this.host.closed();
+  }
+
+  private ignore(error: number): void {
+    const { connection } = this;
+    if (connection) this.server.quotas.deny(connection.domain, 'protocol', null, 'ring indexes that make no sense');
+    connection?.close();
+    this.connection = null;
+    this.say(error);
+  }
+
+  private say(error: number): void {
+    if ((this.features & XENSTORE_SERVER_FEATURE_ERROR) !== 0) this.page.error = error;
+    this.rings = true;
+    this.host.due();
+  }
+}
