@@ -43,6 +43,7 @@ export const ERRNO = {
   EISCONN: 106,
   ENOTCONN: 107,
   ETIMEDOUT: 110,
+  ECONNREFUSED: 111,
 } as const;
 
 export type ErrnoName = keyof typeof ERRNO;

@@ -36,7 +36,9 @@ const MAX_ID = 2 ** 32 - 2;
 
 export function gateCommand(): Command {
   return new Command('gate')
-    .description("Let one device model into XenStore as far as a policy goes: a socket of its own, in libxenstore's way.")
+    .description(
+      "Let one device model into XenStore as far as a policy goes: a socket of its own, in libxenstore's way.",
+    )
     .option('--domid <n>', "the guest's number", integer(0, MAX_DOMID), 1)
     .option('--dm-domid <n>', 'the domain that the device model runs in', integer(0, MAX_DOMID), 0)
     .option('--socket <path>', "the device model's XENSTORED_PATH: made, and removed at the end")
@@ -109,7 +111,10 @@ async function serve(options: GateOptions, policy: Policy, path: string): Promis
   };
   const interrupts = new Interrupts();
   try {
-    const daemon = await DaemonThread.start<GateDaemonInfo>(new URL('../daemons/gate/gate-worker.js', import.meta.url), data);
+    const daemon = await DaemonThread.start<GateDaemonInfo>(
+      new URL('../daemons/gate/gate-worker.js', import.meta.url),
+      data,
+    );
     try {
       const where = host === undefined ? upstream : `/dev/xen/xenbus of ${host}`;
       if (json) printJson({ socket: path, domid, policy: policy.name, upstream: where });
@@ -138,7 +143,9 @@ function defaultUpstream(): string {
 }
 
 function printCounts(counts: GateCounts): void {
-  print(`${counts.granted} requests granted, ${counts.denied} denied; ${counts.events} events, ${counts.hidden} kept back`);
+  print(
+    `${counts.granted} requests granted, ${counts.denied} denied; ${counts.events} events, ${counts.hidden} kept back`,
+  );
   const denied = Object.entries(counts.denials).map(([code, n]) => [code, String(n)]);
   if (denied.length > 0) print(table(['denied', 'count'], denied));
 }
@@ -163,7 +170,9 @@ function explain(options: GateOptions, policy: Policy, path: string): void {
 }
 
 function printExplanation({ path, policy, domid, dm, rights, never }: PathExplanation): void {
-  print(`${colors.bold(path)}\nfor the device model of domain ${domid}, which runs in domain ${dm}; policy ${policy}\n`);
+  print(
+    `${colors.bold(path)}\nfor the device model of domain ${domid}, which runs in domain ${dm}; policy ${policy}\n`,
+  );
   const rows = rights.map(({ right, allows, by }) => {
     const [first] = by;
     if (first === undefined) return [colors.red('✗'), right, allows, 'EACCES: no rule grants it'];

@@ -4,16 +4,7 @@ import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { SystemError } from '../host/libc.js';
 import { UserError } from '../host/native-library.js';
-import { auditCommand } from './audit.js';
-import { domainCommand } from './domain.js';
-import { execCommand } from './exec.js';
-import { gateCommand } from './gate.js';
-import { hostCommand } from './host.js';
-import { ioCommand } from './io.js';
 import { colors, say } from './output.js';
-import { runCommand } from './run.js';
-import { supportCommand } from './support.js';
-import { xenstoreCommand } from './xenstore.js';
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
   version: string;
@@ -22,19 +13,24 @@ const { version } = JSON.parse(readFileSync(new URL('../../package.json', import
 /** Exit statuses beside a command's own: the command line was wrong; something failed. */
 const STATUS_FAILURE = 1;
 
+/** Loaded when it is asked for: what all of them need together takes longer to load than most take to run. */
+const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
+  run: async () => (await import('./run.js')).runCommand(),
+  exec: async () => (await import('./exec.js')).execCommand(),
+  host: async () => (await import('./host.js')).hostCommand(),
+  domain: async () => (await import('./domain.js')).domainCommand(),
+  io: async () => (await import('./io.js')).ioCommand(),
+  xenstore: async () => (await import('./xenstore.js')).xenstoreCommand(),
+  xenstored: async () => (await import('./xenstored.js')).xenstoredCommand(),
+  gate: async () => (await import('./gate.js')).gateCommand(),
+  support: async () => (await import('./support.js')).supportCommand(),
+  audit: async () => (await import('./audit.js')).auditCommand(),
+};
+
 const program = new Command('postern')
   .description('A Xen host for device models: run, restrict and trace them on any Linux machine.')
   .version(version)
   .enablePositionalOptions()
-  .addCommand(runCommand())
-  .addCommand(execCommand())
-  .addCommand(hostCommand())
-  .addCommand(domainCommand())
-  .addCommand(ioCommand())
-  .addCommand(xenstoreCommand())
-  .addCommand(gateCommand())
-  .addCommand(supportCommand())
-  .addCommand(auditCommand())
   .addHelpText(
     'after',
     `
@@ -44,6 +40,10 @@ Examples:
   postern exec --domains 1 -- ./my-device-model 1
   postern host --socket /tmp/xen/host &  postern domain list --host /tmp/xen/host`,
   );
+
+const asked = process.argv[2];
+const wanted = asked !== undefined && Object.hasOwn(COMMANDS, asked) ? [asked] : Object.keys(COMMANDS);
+for (const name of wanted) program.addCommand(await (COMMANDS[name] as () => Promise<Command>)());
 
 // Whoever reads our output may stop reading: `postern support | head`.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {

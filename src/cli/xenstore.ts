@@ -113,9 +113,9 @@ function write(): Command {
     .description('Set values; several are set in one transaction.')
     .argument('<key-value...>', 'node and value, in pairs; \\n, \\t, \\r, \\xHH and \\OOO stand for bytes')
     .option('-R, --raw', 'values as they are, without escapes')
-    .action((words: string[], options: Where & { raw?: true }, command: Command) =>
-      withStore(options, async (store) => {
-        if (words.length % 2 === 1) command.error(`error: no value for ${words.at(-1)}: keys and values come in pairs`);
+    .action((words: string[], options: Where & { raw?: true }, command: Command) => {
+      if (words.length % 2 === 1) command.error(`error: no value for ${words.at(-1)}: keys and values come in pairs`);
+      return withStore(options, async (store) => {
         const writeAll = async (to: Pick<XenStore, 'write'>): Promise<void> => {
           for (let i = 0; i < words.length; i += 2) {
             const value = words[i + 1] as string;
@@ -124,8 +124,8 @@ function write(): Command {
         };
         await (words.length === 2 ? writeAll(store) : store.transaction(writeAll));
         if (options.json) printJson({ written: words.filter((_, i) => i % 2 === 0) });
-      }),
-    );
+      });
+    });
 }
 
 function list(): Command {
@@ -201,17 +201,17 @@ function chmod(): Command {
     .argument('<mode...>', 'n, r, w or b (none, read, write, both) and a domid: first the owner and what others may')
     .option('-r, --recurse', 'also of all nodes below')
     .option('-u, --upto', 'also of all nodes above')
-    .action((key: string, modes: string[], options: Where & { recurse?: true; upto?: true }, command: Command) =>
-      withStore(options, async (store) => {
-        const permissions = parseModes(modes);
-        if (permissions === undefined) {
-          return command.error(`error: '${modes.join(' ')}': a mode is n, r, w or b and a domid, such as r1`);
-        }
+    .action((key: string, modes: string[], options: Where & { recurse?: true; upto?: true }, command: Command) => {
+      const permissions = parseModes(modes);
+      if (permissions === undefined) {
+        return command.error(`error: '${modes.join(' ')}': a mode is n, r, w or b and a domid, such as r1`);
+      }
+      return withStore(options, async (store) => {
         const how = { upto: options.upto ?? false, recurse: options.recurse ?? false };
         await store.transaction((tx) => changePermissions(tx, key, permissions, how));
         if (options.json) printJson({ path: key, permissions: modes });
-      }),
-    );
+      });
+    });
 }
 
 function watch(): Command {

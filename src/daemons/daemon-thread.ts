@@ -3,10 +3,18 @@
  * better: signals, the command line, progress.
  */
 import { once } from 'node:events';
+import { setFlagsFromString } from 'node:v8';
 import { Worker } from 'node:worker_threads';
 import { allocateNative, libc } from '../host/libc.js';
 import { UserError } from '../host/native-library.js';
 import { type FromDaemon, STOP, type ToDaemon } from './daemon-worker.js';
+
+/**
+ * Short pauses: a daemon's requests leave little behind, and the collector stops it for as long as it takes to go through
+ * what is young. One thread is enough for that little; helpers that are not given a processor at once would hold it up.
+ */
+const YOUNG_MIB = 3;
+setFlagsFromString('--no-parallel-scavenge');
 
 const one = allocateNative(4096);
 one.view.setBigUint64(0, 1n, true);
@@ -43,7 +51,7 @@ export class DaemonThread<Info> {
    * @throws UserError where the daemon does not come up for a reason outside of it
    */
   static async start<Info>(module: URL, data: unknown): Promise<DaemonThread<Info>> {
-    const worker = new Worker(module, { workerData: data });
+    const worker = new Worker(module, { workerData: data, resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MIB } });
     const [ready] = (await once(worker, 'message')) as [FromDaemon];
     if (ready.kind === 'ready') return new DaemonThread(worker, ready.wakeFd, ready.info as Info);
     await worker.terminate();

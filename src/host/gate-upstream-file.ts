@@ -37,25 +37,22 @@ export interface UpstreamFile {
   /** A character device takes one message a write, and nothing else. */
   readonly kind: 'socket' | 'device';
   readonly payloadMax: number;
+  close(): void;
 }
 
 /** Opens a connection at a path: a socket, or a device. @throws SystemError, NodeJS.ErrnoException */
 export function openUpstream(path: string): UpstreamFile {
   if (!path.startsWith('/dev/') && !path.startsWith('/proc/')) {
     const fd = connectUnix(path, SOCK_STREAM | SOCK_NONBLOCK);
-    return { fd, kind: 'socket', payloadMax: XENSTORE_PAYLOAD_MAX };
+    return { fd, kind: 'socket', payloadMax: XENSTORE_PAYLOAD_MAX, close: () => libc.close(fd) };
   }
-  return deviceFile(openSync(path, constants.O_RDWR | constants.O_NONBLOCK));
+  const fd = openSync(path, constants.O_RDWR | constants.O_NONBLOCK);
+  return deviceFile(fd, () => closeSync(fd)); // Node keeps account of what it has opened
 }
 
 /** A descriptor of /dev/xen/xenbus, which may be one end of a stream that stands for it. */
-export function deviceFile(fd: number): UpstreamFile {
-  try {
-    return { fd, kind: fstatSync(fd).isSocket() ? 'socket' : 'device', payloadMax: DEVICE_PAYLOAD_MAX };
-  } catch (error) {
-    closeSync(fd);
-    throw error;
-  }
+export function deviceFile(fd: number, close: () => void): UpstreamFile {
+  return { fd, kind: fstatSync(fd).isSocket() ? 'socket' : 'device', payloadMax: DEVICE_PAYLOAD_MAX, close };
 }
 
 export class FileUpstream implements GateUpstream {
@@ -117,7 +114,7 @@ export class FileUpstream implements GateUpstream {
   private drop(): void {
     if (this.file === undefined) return;
     this.connection.reactor.remove(this.file.fd);
-    libc.close(this.file.fd);
+    this.file.close();
     this.file = undefined;
   }
 

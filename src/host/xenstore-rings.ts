@@ -51,6 +51,10 @@ export class XenstoreRings {
     return this.byDomid.size;
   }
 
+  has(domid: number): boolean {
+    return this.byDomid.has(domid);
+  }
+
   /** INTRODUCE: maps and binds, or for a domain that is served binds again and starts anew. Null on success. */
   introduce(domid: number, gfn: number, port: number): XsErrorName | null {
     const served = this.byDomid.get(domid);
@@ -81,7 +85,7 @@ export class XenstoreRings {
       more: () => this.receiveSoon(served),
       closed: () => this.detach(served),
     };
-    const ring: StoreRing = new StoreRing(this.service.server, page.bytes, host, { domid });
+    const ring: StoreRing = new StoreRing(this.service.server, page.bytes, host, domid);
     const served: Served = { domid, page, ring, port: local, flush: () => ring.flush() };
     this.byDomid.set(domid, served);
     this.byPort.set(local, served);

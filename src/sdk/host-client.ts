@@ -10,6 +10,7 @@ import {
   POSTERN_BLOCK_WRITABLE,
   POSTERN_HELLO,
   POSTERN_MAGIC,
+  POSTERN_MUNMAP,
   POSTERN_OPEN,
   POSTERN_REPLY_SCATTERED,
   POSTERN_VERSION,
@@ -107,6 +108,11 @@ export class HostClient {
     } finally {
       libc.close(fd);
     }
+  }
+
+  /** Tells the host that this process has nothing of it mapped there any more. @throws XenDeviceError */
+  unmapped(address: number, nrPages: number): void {
+    this.transact(this.fd, { kind: POSTERN_MUNMAP, name: 'munmap', arg: address, cmd: nrPages });
   }
 
   close(): void {

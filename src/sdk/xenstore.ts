@@ -190,11 +190,15 @@ export class XenStore extends XenStoreNodes {
 
   /**
    * Restricts this connection to what a domain may do, for good. Postern's extension, off in its daemon unless asked for.
-   * With `reconnect` the next connection would not be restricted: don't use both.
-   * @throws XenStoreError ENOSYS, EBUSY a transaction is open
+   * @throws XenStoreError ENOSYS, EBUSY a transaction is open; EINVAL with `reconnect`: the next connection would have all
+   *   rights again
    */
-  restrict(domid: number, options?: RequestOptions): Promise<void> {
-    return this.#ask(XS_RESTRICT, 'restrict', [domid], nothing, options);
+  async restrict(domid: number, options?: RequestOptions): Promise<void> {
+    if (this.#link.reconnects) {
+      const detail = 'with reconnect, the next connection would not be restricted';
+      throw new XenStoreError('EINVAL', 'restrict', undefined, detail);
+    }
+    await this.#ask(XS_RESTRICT, 'restrict', [domid], nothing, options);
   }
 
   /** An administrator's command: `control('quota', 'set', 'nodes', '2000')`. @returns what the server says */

@@ -37,15 +37,7 @@ export interface RingHost {
   closed(): void;
 }
 
-/** What a ring needs of the server to begin with. */
-export interface RingOptions {
-  readonly domid: number;
-  /** A connection that was there before the daemon was (restored); it must be given `ring.sink` as its sink. */
-  readonly connect?: (ring: StoreRing) => Connection;
-}
-
 export class StoreRing {
-  readonly domid: number;
   private readonly page: RingPage;
   private readonly features: number;
   private connection: Connection | null;
@@ -58,17 +50,15 @@ export class StoreRing {
     private readonly server: XenstoreServer,
     bytes: Uint8Array,
     private readonly host: RingHost,
-    { domid, connect }: RingOptions,
+    readonly domid: number,
   ) {
-    this.domid = domid;
     this.page = new RingPage(bytes);
     this.features = server.domains.get(domid)?.features ?? server.features;
-    this.connection = connect ? connect(this) : this.connect();
+    this.connection = this.connect();
     this.offerFeatures();
   }
 
-  /** For the server's connection. */
-  readonly sink = {
+  private readonly sink = {
     ready: () => this.host.due(),
     closed: (reason: CloseReason) => this.givenUp(reason),
   };

@@ -500,13 +500,13 @@ export class Transaction implements View {
       observer?.nodeChanged(entry.node);
     }
     for (const entry of this.entries) {
-      if (!entry.exists || entry.createdAs >= 0 || entry.base === null) continue;
+      if (!entry.written || !entry.exists || entry.createdAs >= 0 || entry.base === null) continue;
       if (entry.permsChanged) store.replacePerms(entry.base, entry.perms);
       if (entry.ownsValue) {
         store.replaceValue(entry.base, entry.valueRef, entry.valueLength);
         this.#handOver(entry);
       }
-      if (entry.written) observer?.nodeChanged(entry.base);
+      observer?.nodeChanged(entry.base);
     }
     for (const entry of this.entries) {
       const node = entry.node ?? entry.base;

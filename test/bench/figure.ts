@@ -5,7 +5,7 @@ export interface Figure {
   readonly name: string;
   /** Smaller is better, in every figure. */
   readonly value: number;
-  readonly unit: 'ns' | 'us' | 'MiB';
+  readonly unit: 'ns' | 'us' | 'B' | 'MiB';
   /** What it is measured against, in the same unit. */
   readonly baseline: number;
   /** value / baseline; where both were measured, the median of their ratios round by round. */

@@ -10,8 +10,22 @@ import { type Figure, type Group, NotMeasured } from './figure.js';
 import { idleMemory } from './idle-memory.js';
 import { dmOpInProcess, growth } from './in-process.js';
 import { ioRequest } from './io-request.js';
+import { xenstore } from './xenstore.js';
+import { xenstoreGate } from './xenstore-gate.js';
+import { xenstoreSize } from './xenstore-size.js';
+import { xenstoreWatches } from './xenstore-watches.js';
 
-const GROUPS: readonly Group[] = [dmOpInProcess, dmOpLibrary, ioRequest, idleMemory, growth];
+const GROUPS: readonly Group[] = [
+  dmOpInProcess,
+  dmOpLibrary,
+  ioRequest,
+  idleMemory,
+  growth,
+  xenstore,
+  xenstoreWatches,
+  xenstoreSize,
+  xenstoreGate,
+];
 
 const digits = (value: number): string => value.toFixed(value < 100 ? 1 : 0);
 
@@ -30,7 +44,7 @@ function row(figure: Figure): string[] {
     withP99(value, p99),
     `${withP99(baseline, baselineP99)} (${against})`,
     ratio.toFixed(2),
-    target === undefined ? '' : `<= ${target}`,
+    target === undefined ? '' : `<= ${Number(target.toFixed(3))}`,
     verdict(figure),
   ];
 }

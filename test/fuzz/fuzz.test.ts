@@ -9,8 +9,9 @@ import { connectionFuzzer } from './connection-fuzzer.js';
 import { dmOpFuzzer, fuzzDmOp } from './dm-op-fuzzer.js';
 import { evtchnFuzzer } from './evtchn-fuzzer.js';
 import type { Fuzzer } from './fuzzer.js';
+import { gateFuzzer } from './gate-fuzzer.js';
 
-const FUZZERS: readonly Fuzzer[] = [dmOpFuzzer, evtchnFuzzer, connectionFuzzer];
+const FUZZERS: readonly Fuzzer[] = [dmOpFuzzer, evtchnFuzzer, connectionFuzzer, gateFuzzer];
 
 const CI_SEED = 20160830;
 const SEED = Number(process.env.POSTERN_FUZZ_SEED ?? CI_SEED);

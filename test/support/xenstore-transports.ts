@@ -123,8 +123,13 @@ export class RunningStore {
     return this.#daemons.map((daemon) => daemon.output).join('\n---\n');
   }
 
+  /** Ends its processes, the last one first. */
+  async stopDaemons(): Promise<void> {
+    for (const daemon of this.#daemons.splice(0).reverse()) await daemon.stop();
+  }
+
   async close(): Promise<void> {
-    for (const daemon of this.#daemons.reverse()) await daemon.stop();
+    await this.stopDaemons();
     rmSync(this.home, { recursive: true, force: true });
   }
 }
@@ -200,11 +205,25 @@ async function startXenbusPostern(store: RunningStore): Promise<void> {
   await useDevice(store, host);
 }
 
-/** Everything that test-xenstore and the tools' script use, with all rights. */
+/** The whole store, with all rights and without limits: what is compared is the gate's way of passing things on. */
 const GATE_POLICY = {
   name: 'conformance',
-  description: 'what the conformance programs use',
-  rules: [],
+  description: 'all of the store, for programs whose answers are compared with those of a daemon',
+  grants: [
+    {
+      why: 'the programs use what they like',
+      paths: ['/', '/**'],
+      rights: ['read', 'list', 'write', 'create', 'remove', 'perms', 'watch'],
+      permissions: 'any',
+    },
+  ],
+  limits: {
+    watches: 0,
+    transactions: 0,
+    nodes: 0,
+    'value-bytes': 0,
+    'requests-per-second': 0,
+  },
 };
 
 async function startGate(store: RunningStore): Promise<void> {

@@ -4,13 +4,14 @@
  */
 import { randomInt } from 'node:crypto';
 import { lstatSync, rmSync } from 'node:fs';
-import { FileUpstream, deviceFile, openUpstream, type UpstreamFile } from '../../host/gate-upstream-file.js';
 import { type GateConnection, GateSocket } from '../../host/gate-socket.js';
+import { deviceFile, FileUpstream, openUpstream, type UpstreamFile } from '../../host/gate-upstream-file.js';
 import { libc, SOCK_STREAM, SystemError } from '../../host/libc.js';
 import { UserError } from '../../host/native-library.js';
 import type { Reactor } from '../../host/reactor.js';
 import { connectUnix } from '../../host/unix-socket.js';
 import { HostClient } from '../../sdk/host-client.js';
+import { XenDeviceError } from '../../sdk/xen-devices.js';
 import { BoundPolicy } from '../../xenstore/gate/bound-policy.js';
 import type { GateRecord } from '../../xenstore/gate/denials.js';
 import { Gate } from '../../xenstore/gate/gate.js';
@@ -21,7 +22,7 @@ import { GateTrace } from './trace-file.js';
 
 serveDaemon((options: GateDaemonOptions, reactor: Reactor): Daemon => {
   const open = upstreamOf(options);
-  libc.close(open().fd); // said now rather than to the first client: that there is nobody
+  open().close(); // said now rather than to the first client: that there is nobody
   removeLeftOver(options.path);
   const trace = options.trace === undefined ? undefined : new GateTrace(options.trace);
   reactor.onIdle = () => trace?.flush();
@@ -54,13 +55,24 @@ serveDaemon((options: GateDaemonOptions, reactor: Reactor): Daemon => {
 function upstreamOf({ upstream, host }: GateDaemonOptions): () => UpstreamFile {
   if (host === undefined) return () => openUpstream(upstream);
   return () => {
+    const fd = xenbusOf(host);
+    return deviceFile(fd, () => libc.close(fd));
+  };
+}
+
+/** @throws SystemError */
+function xenbusOf(host: string): number {
+  try {
     const client = new HostClient(host);
     try {
-      return deviceFile(client.openHanded('xenbus'));
+      return client.openHanded('xenbus');
     } finally {
       client.close();
     }
-  };
+  } catch (error) {
+    if (error instanceof XenDeviceError) throw new SystemError('open', error.errno, error.message);
+    throw error;
+  }
 }
 
 /** A socket that a killed gate has left is taken over; one that answers, or another kind of file, is not. */

@@ -51,7 +51,10 @@ export function parseJournal(bytes: Uint8Array, number: number): JournalContents
     const left = bytes.length - at;
     if (left === 0) break;
     if (left < FRAME_HEADER_SIZE) break;
-    if (view.getUint32(at, true) !== FRAME_IDENT || view.getUint32(at + 12, true) !== crc32(bytes.subarray(at, at + 12))) {
+    if (
+      view.getUint32(at, true) !== FRAME_IDENT ||
+      view.getUint32(at + 12, true) !== crc32(bytes.subarray(at, at + 12))
+    ) {
       return `it is damaged at offset ${at}`;
     }
     const length = view.getUint32(at + 4, true);

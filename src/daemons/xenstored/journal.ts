@@ -70,7 +70,8 @@ export class Journal {
     if (this.#sync) fdatasyncSync(this.#fd);
     this.#bytes += bytes.length;
     this.#records.clear();
-    if (this.#snapshot === null && this.#bytes > Math.max(JOURNAL_MIN_BYTES, this.#snapshotBytes)) this.#beginSnapshot();
+    if (this.#snapshot === null && this.#bytes > Math.max(JOURNAL_MIN_BYTES, this.#snapshotBytes))
+      this.#beginSnapshot();
   }
 
   /** Nothing is kept any more. With `snapshot`, one file then holds it all. */

@@ -4,14 +4,30 @@
  *     FILE              a migration stream; says which journal follows
  *     FILE.journal-N    that one; N+1 too where a new snapshot was being written when the daemon ended, and so on
  *     FILE.new          such a snapshot, not finished: of no use
+ *     FILE.old          the former snapshot, of use only while there is no FILE
  *     FILE.lock         held by the daemon that uses all this
  */
-import { closeSync, existsSync, openSync, readFileSync, truncateSync, unlinkSync } from 'node:fs';
-import { errno, FD_CLOEXEC, F_SETFD, LOCK_EX, LOCK_NB, libc, SystemError } from '../../host/libc.js';
+import {
+  closeSync,
+  existsSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  unlinkSync,
+} from 'node:fs';
+import { basename, dirname } from 'node:path';
+import { errno, F_SETFD, FD_CLOEXEC, LOCK_EX, LOCK_NB, libc, SystemError } from '../../host/libc.js';
 import { UserError } from '../../host/native-library.js';
 import { StreamError } from '../../xenstore/migration/records.js';
 import type { Restorer } from '../../xenstore/migration/restore.js';
 import { parseJournal } from './journal-format.js';
+
+/** Of a file that is removed, given back at once. */
+const REMOVE_BYTES = 1 << 20;
 
 export interface Loaded {
   /** The last journal that exists. */
@@ -27,6 +43,10 @@ export class StateFile {
 
   get unfinished(): string {
     return `${this.path}.new`;
+  }
+
+  get #former(): string {
+    return `${this.path}.old`;
   }
 
   journal(number: number): string {
@@ -55,28 +75,66 @@ export class StateFile {
    * @returns null where there is nothing yet @throws UserError where something is damaged: nothing was changed then
    */
   load(restorer: Restorer): Loaded | null {
+    if (!existsSync(this.path) && existsSync(this.#former)) renameSync(this.#former, this.path);
+    rmSync(this.#former, { force: true });
     if (!existsSync(this.path)) {
-      if (existsSync(this.journal(1))) throw this.#refusal(this.path, 'it is missing, and there is a journal for it');
+      this.#removeStrayJournals();
       return null;
     }
     this.#restore(this.path, () => restorer.stream(readFileSync(this.path)));
-    const first = restorer.journal;
-    if (first === 0) return { journal: 0, dropped: 0 };
-    let number = first;
-    let dropped = 0;
-    for (; number === first || existsSync(this.journal(number)); number++) {
-      const last = !existsSync(this.journal(number + 1));
-      dropped = this.#loadJournal(restorer, number, last);
+    if (restorer.journal === 0) {
+      this.#removeStrayJournals();
+      return { journal: 0, dropped: 0 };
     }
-    return { journal: number - 1, dropped };
+    for (const path of this.#journalsBefore(restorer.journal)) unlinkSync(path);
+    let loaded = this.#loadJournal(restorer, restorer.journal);
+    while (existsSync(this.journal(loaded.journal + 1))) loaded = this.#loadJournal(restorer, loaded.journal + 1);
+    return loaded;
   }
 
-  /** Removes what the snapshot with this journal has made superfluous. */
-  removeBefore(journal: number): void {
-    for (let number = journal - 1; existsSync(this.journal(number)); number--) unlinkSync(this.journal(number));
+  /**
+   * The finished snapshot takes its place. Not by renaming it over the former one: some file systems then write it to the
+   * disk first.
+   * @returns removes what is superfluous now, a slice a call; true once it is done
+   */
+  replace(journal: number): () => boolean {
+    if (existsSync(this.path)) renameSync(this.path, this.#former);
+    renameSync(this.unfinished, this.path);
+    const superfluous = [this.#former, ...this.#journalsBefore(journal)].filter((path) => existsSync(path));
+    return () => {
+      const path = superfluous.at(-1);
+      if (path !== undefined && removeSlice(path)) superfluous.pop();
+      return superfluous.length === 0;
+    };
   }
 
-  #loadJournal(restorer: Restorer, number: number, last: boolean): number {
+  #journalsBefore(journal: number): string[] {
+    return this.#journals()
+      .filter((number) => number < journal)
+      .map((number) => this.journal(number));
+  }
+
+  /** Numbers of the journals there are. */
+  #journals(): number[] {
+    const prefix = `${basename(this.path)}.journal-`;
+    const names = readdirSync(dirname(this.path)).filter((name) => name.startsWith(prefix));
+    return names.map((name) => Number(name.slice(prefix.length))).filter((number) => Number.isSafeInteger(number));
+  }
+
+  /** A daemon that is killed before its first snapshot leaves an empty journal; any other belongs to a lost snapshot. */
+  #removeStrayJournals(): void {
+    for (const number of this.#journals()) {
+      const path = this.journal(number);
+      const contents = parseJournal(readFileSync(path), number);
+      if (typeof contents === 'string' || contents.payloads.length > 0) {
+        throw this.#refusal(path, 'the snapshot that it follows is missing');
+      }
+      unlinkSync(path);
+    }
+  }
+
+  #loadJournal(restorer: Restorer, number: number): Loaded {
+    const last = !existsSync(this.journal(number + 1));
     const path = this.journal(number);
     if (!existsSync(path)) throw this.#refusal(path, 'it is missing');
     const bytes = readFileSync(path);
@@ -88,9 +146,10 @@ export class StateFile {
       for (const payload of contents.payloads) restorer.frame(payload);
     });
     if (dropped > 0 && contents.end > 0) truncateSync(path, contents.end);
-    // Without a whole header it was never written to: the next daemon begins it anew.
-    if (contents.end === 0) unlinkSync(path);
-    return dropped;
+    // Without a whole header it was never written to: it is begun anew.
+    if (contents.end > 0) return { journal: number, dropped };
+    unlinkSync(path);
+    return { journal: number - 1, dropped: 0 };
   }
 
   #restore(path: string, run: () => void): void {
@@ -108,4 +167,12 @@ export class StateFile {
         `to begin with an empty store, move ${this.path} and ${this.path}.journal-* away`,
     );
   }
+}
+
+/** Large files are given back bit by bit, so that nobody waits for it. @returns true once it is gone */
+function removeSlice(path: string): boolean {
+  const { size } = statSync(path);
+  if (size > REMOVE_BYTES) truncateSync(path, size - REMOVE_BYTES);
+  else unlinkSync(path);
+  return size <= REMOVE_BYTES;
 }

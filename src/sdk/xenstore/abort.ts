@@ -24,8 +24,9 @@ function all(signal: AbortSignal, actions: Set<() => void>): void {
 export function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return promise;
   return new Promise((resolve, reject) => {
-    signal.throwIfAborted();
-    const stop = onAbort(signal, () => reject(signal.reason));
+    const abort = (): void => reject(signal.reason);
+    if (signal.aborted) abort();
+    const stop = signal.aborted ? () => {} : onAbort(signal, abort);
     promise.then(resolve, reject).finally(stop);
   });
 }

@@ -9,10 +9,9 @@
  * The kernel is trusted not to block a write for long, as for everybody who uses the device.
  * @spec linux:drivers/xen/xenbus/xenbus_dev_frontend.c
  */
-import { closeSync, constants, fstatSync, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, constants, openSync, readSync, writeSync } from 'node:fs';
 import { XENSTORE_PAYLOAD_MAX, XS_HEADER_SIZE } from '../../abi/xs-wire.js';
 import { deviceReadiness } from './readiness.js';
-import { SocketTransport } from './socket-transport.js';
 import type { Receiver, Transport } from './transport.js';
 import { messageLength } from './wire.js';
 
@@ -28,17 +27,15 @@ export class DeviceTransport implements Transport {
   #receiver: Receiver | undefined;
   #isOpen = true;
 
-  private constructor(
+  /** @param fd the device, opened for reading and writing without blocking; this object's from now on */
+  constructor(
     readonly path: string,
     readonly fd: number,
   ) {}
 
   /** @throws Error with errno's name as its `code` */
-  static open(path: string): Transport {
-    const fd = openSync(path, constants.O_RDWR | constants.O_NONBLOCK);
-    // Under Postern's library the device is a stream socket, which Node can wait for itself.
-    if (fstatSync(fd).isSocket()) return SocketTransport.adopt(path, fd, DEVICE_PAYLOAD_MAX);
-    return new DeviceTransport(path, fd);
+  static open(path: string): DeviceTransport {
+    return new DeviceTransport(path, openSync(path, constants.O_RDWR | constants.O_NONBLOCK));
   }
 
   start(receiver: Receiver): void {

@@ -48,6 +48,10 @@ export class Link {
     return this.#connection.path;
   }
 
+  get reconnects(): boolean {
+    return this.#reconnect !== undefined;
+  }
+
   request<T>(call: Call<T>): Promise<T> {
     if (this.#end !== undefined) {
       const { code, detail } = this.#end;

@@ -108,7 +108,6 @@ export class BoundPolicy {
     return found;
   }
 
-
   #lists(permissions: PermissionLists): string[] {
     if (permissions === 'any') return ['any'];
     return permissions.map((list) => fillAll(list, this.parameters).join(' '));

@@ -82,7 +82,7 @@ export class Exchange {
   sentTransaction = 0;
   sentBytes: Uint8Array = this.payload;
   sentLength = 0;
-  then!: Continuation;
+  next!: Continuation;
   /** What the continuation keeps. */
   state: unknown = null;
 

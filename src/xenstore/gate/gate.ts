@@ -63,8 +63,10 @@ export class Gate {
   /** A connection of the client. @param pid for the trace @returns null where it has as many as it may */
   open(pid?: number): GateSession | null {
     const limit = this.policy.limits.connections;
-    if (limit !== 0 && this.sessions.size >= limit) {
-      this.deny({ id: 0, pid }, 'connect', 'connections', undefined, undefined, `${limit} connections are open`);
+    const isFull = limit !== 0 && this.sessions.size >= limit;
+    if (isFull || !this.rate.take()) {
+      const reason = isFull ? `${limit} connections are open` : 'too many requests and connections a second';
+      this.deny({ id: 0, pid }, 'connect', 'connections', undefined, undefined, reason);
       return null;
     }
     const session = new GateSession(this, ++this.#opened, pid);
@@ -108,7 +110,10 @@ export class Gate {
     this.trace(who, { operation, verdict: 'denied', code, reason, ...(errno && { errno }), ...(path && { path }) });
   }
 
-  trace({ id, pid }: Pick<GateSession, 'id' | 'pid'>, what: Omit<GateRecord, 'time' | 'domid' | 'connection' | 'pid'>): void {
+  trace(
+    { id, pid }: Pick<GateSession, 'id' | 'pid'>,
+    what: Omit<GateRecord, 'time' | 'domid' | 'connection' | 'pid'>,
+  ): void {
     if (this.#host.trace === undefined) return;
     const { domid } = this.policy.parameters;
     const who = { domid, connection: id, ...(pid !== undefined && { pid }) };

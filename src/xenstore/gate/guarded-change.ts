@@ -8,12 +8,7 @@
  *
  * In a transaction of the client's it is look and change only: its snapshot holds still. Requests after it wait.
  */
-import {
-  XS_GET_PERMS,
-  XS_TRANSACTION_END,
-  XS_TRANSACTION_START,
-  type XsErrorName,
-} from '../../abi/xen/xs-wire.js';
+import { XS_GET_PERMS, XS_TRANSACTION_END, XS_TRANSACTION_START, type XsErrorName } from '../../abi/xen/xs-wire.js';
 import { latin1, latin1Bytes } from '../arena.js';
 import { type Continuation, type Exchange, Reply } from './exchange.js';
 import type { GateSession } from './session.js';
@@ -29,8 +24,8 @@ interface Change {
   /** What must be there: its path and a nul. */
   readonly guard: Uint8Array;
   /** Told of the change's outcome. */
-  readonly then: Continuation;
-  /** For `then`. */
+  readonly next: Continuation;
+  /** For `next`. */
   readonly state: unknown;
   step: 'start' | 'look' | 'change' | 'end';
   /** The gate's own; the client's, where it has one. */
@@ -46,14 +41,14 @@ export function changeBelow(
   exchange: Exchange,
   type: number,
   guardLength: number,
-  then: Continuation,
+  next: Continuation,
 ): void {
   const guard = new Uint8Array(guardLength + 1);
   guard.set(exchange.payload.subarray(0, guardLength));
   const { state } = exchange;
-  const change: Change = { type, guard, then, state, step: 'start', transaction: 0, outcome: null, tries: 0 };
+  const change: Change = { type, guard, next, state, step: 'start', transaction: 0, outcome: null, tries: 0 };
   exchange.state = change;
-  exchange.then = STEPS;
+  exchange.next = STEPS;
   session.busy = true;
   begin(session, exchange, change);
 }
@@ -128,7 +123,7 @@ function done(session: GateSession, exchange: Exchange, change: Change, outcome:
   exchange.state = change.state;
   if (outcome !== 'missing') {
     session.grant(exchange);
-    return change.then.replied(session, exchange, Reply.of(change.type, outcome));
+    return change.next.replied(session, exchange, Reply.of(change.type, outcome));
   }
   if (typeof change.state === 'string') session.gate.nodes.delete(change.state);
   const guard = latin1(change.guard, 0, change.guard.length - 1);

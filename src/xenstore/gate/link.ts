@@ -46,7 +46,7 @@ export class UpstreamLink {
   send(exchange: Exchange, type: number, transaction: number, bytes: Uint8Array, length: number): void {
     exchange.sentType = type;
     if (length > this.payloadMax) {
-      exchange.then.replied(this.#session, exchange, Reply.of(type, 'E2BIG'));
+      exchange.next.replied(this.#session, exchange, Reply.of(type, 'E2BIG'));
       return;
     }
     exchange.sentTransaction = transaction;
@@ -152,7 +152,7 @@ export class UpstreamLink {
       return false;
     }
     this.hasReplied = true;
-    exchange.then.replied(this.#session, exchange, reply);
+    exchange.next.replied(this.#session, exchange, reply);
     return true;
   }
 

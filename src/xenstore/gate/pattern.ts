@@ -28,7 +28,9 @@ export function patternProblem(pattern: string): string | undefined {
   const filled = fill(pattern, { domid: 1, dm: 1 });
   if (/[{}]/.test(filled)) return 'has a brace without its other';
   if (filled.startsWith('@')) {
-    return SPECIAL.test(filled) ? undefined : 'is no special watch: there are @introduceDomain, @releaseDomain[/<domid>]';
+    return SPECIAL.test(filled)
+      ? undefined
+      : 'is no special watch: there are @introduceDomain, @releaseDomain[/<domid>]';
   }
   if (!filled.startsWith('/')) return 'must begin with / (or @ for a special watch)';
   if (filled === '/') return undefined;

@@ -28,7 +28,10 @@ export const LIMITS = {
   nodes: [256, 'paths that the client has written or made and not removed'],
   'value-bytes': [2048, 'bytes of one value written'],
   'unread-bytes': [1 << 20, 'bytes that one connection leaves unread before it is ended'],
-  'requests-per-second': [20_000, 'requests of all connections together; more of them wait'],
+  'requests-per-second': [
+    20_000,
+    'requests and new connections, all together; more requests wait, connections are refused',
+  ],
 } as const satisfies Record<string, readonly [number, string]>;
 
 export type LimitName = keyof typeof LIMITS;
@@ -96,7 +99,9 @@ function checkGrant(value: unknown, where: string): Grant {
   });
   const rights = listOf(grant.rights, `${where}.rights`, RIGHT_NAMES.length).map((right, i) => {
     const known = RIGHT_NAMES.find((name) => name === right);
-    return known ?? fail(`${where}.rights[${i}]`, `there is no right ${show(right)}; there are ${RIGHT_NAMES.join(', ')}`);
+    return (
+      known ?? fail(`${where}.rights[${i}]`, `there is no right ${show(right)}; there are ${RIGHT_NAMES.join(', ')}`)
+    );
   });
   if (rights.length === 0) fail(`${where}.rights`, 'no right is granted');
   if (paths.length === 0) fail(`${where}.paths`, 'no path is named');
@@ -144,7 +149,8 @@ function checkLimits(value: unknown): PolicyLimits {
 }
 
 function checkPattern(pattern: string, where: string, forbidden?: RegExp): void {
-  const problem = patternProblem(pattern) ?? (forbidden?.test(pattern) ? 'must be one path, without patterns' : undefined);
+  const problem =
+    patternProblem(pattern) ?? (forbidden?.test(pattern) ? 'must be one path, without patterns' : undefined);
   if (problem !== undefined) fail(where, `${show(pattern)} ${problem}`);
 }
 

@@ -153,7 +153,7 @@ export class GateSession {
     const exchange = this.link.refused();
     this.link.out.consume(this.nextUpstreamLength());
     if (exchange === undefined) return;
-    exchange.then.replied(this, exchange, Reply.of(exchange.sentType, name));
+    exchange.next.replied(this, exchange, Reply.of(exchange.sentType, name));
     this.#goOn();
   }
 
@@ -166,7 +166,7 @@ export class GateSession {
     for (const transaction of this.transactions.values()) transaction.lost = true;
     for (const exchange of inFlight) {
       if (exchange.transaction !== null) exchange.transaction.lost = true;
-      if (exchange.then.lost !== undefined) exchange.then.lost(this, exchange);
+      if (exchange.next.lost !== undefined) exchange.next.lost(this, exchange);
       else if (!lostInTransaction(this, exchange)) this.link.inFlight.push(exchange);
     }
     this.#goOn();
@@ -212,9 +212,9 @@ export class GateSession {
     }
   }
 
-  /** Sends the exchange's payload, in its transaction, and goes on with `then`. */
-  forward(exchange: Exchange, then: Continuation): void {
-    exchange.then = then;
+  /** Sends the exchange's payload, in its transaction, and goes on with `next`. */
+  forward(exchange: Exchange, next: Continuation): void {
+    exchange.next = next;
     const { transaction } = exchange;
     if (transaction?.lost && lostInTransaction(this, exchange)) return;
     const id = transaction === null || transaction.lost ? 0 : transaction.upstreamId;
@@ -222,10 +222,10 @@ export class GateSession {
   }
 
   /** Asks something of the gate's own. */
-  ask(type: number, fill: (exchange: Exchange) => void, then: Continuation, transaction = 0): void {
+  ask(type: number, fill: (exchange: Exchange) => void, next: Continuation, transaction = 0): void {
     const exchange = new Exchange();
     fill(exchange);
-    exchange.then = then;
+    exchange.next = next;
     this.link.send(exchange, type, transaction, exchange.payload, exchange.length);
   }
 

@@ -2,10 +2,9 @@
  * Loads a XenStore daemon over its socket, the same for any daemon: raw messages put together beforehand, as many
  * outstanding as asked for, every reply checked.
  *
- *     xenstore-load SOCKET PID [spin]
+ *     xenstore-load SOCKET PID
  *
- * PID is the daemon. With `spin` it does not sleep while it waits, so that it is the daemon that is measured and not how
- * long a processor takes to wake. Commands come on standard input, one a line; each is answered with one line of JSON.
+ * PID is the daemon. Commands come on standard input, one a line; each is answered with one line of JSON.
  *
  *     throughput WHAT CONNECTIONS DEPTH COUNT    {"ns": wall a request, "cpu": the daemon's processor time a request}
  *     latency WHAT COUNT                         {"us": [p50, p99], "cpu": ns} with one request outstanding
@@ -15,6 +14,7 @@
  *     open COUNT PER_CONNECTION                  {"cpu": ns}: starts transactions, which stay open
  *     mixed CONNECTIONS MS NODES                 {"us": [p50, p99, worst], "count": n} over that many nodes
  *     release                                    {}: drops what stays
+ *     spin, sleep                                {}: whether to stay awake while it waits
  *
  * WHAT is `read`, `write` or `start` (of transactions, which are ended outside the time measured). A transaction is a
  * start, 5 reads, 2 writes and an end; all connections use the same nodes, and it is done again until it commits.
@@ -576,31 +576,40 @@ static bool take_mixed(struct connection *c)
     return true;
 }
 
+/* A millisecond of load, then a pause, so that neither side ever uses a processor up. */
 static void mixed(uint32_t connections, uint64_t ms, uint32_t nodes)
 {
     struct connection *c[MAX_LOADING] = { NULL };
     uint32_t max = (uint32_t)ms * 1000, count = 0, *ns = malloc(max * sizeof *ns);
     uint64_t end = now_ns() + ms * 1000000;
-    int epoll;
+    int epoll = connect_all(c, connections);
 
     if (!ns)
         die("malloc");
-    epoll = connect_all(c, connections);
-    for (uint32_t i = 0; i < connections; i++)
-        send_mixed(c[i], nodes);
-    while (now_ns() < end && count < max - 64) {
-        struct epoll_event events[MAX_LOADING];
-        int n = await(epoll, events);
+    while (now_ns() < end && count < max / 2) {
+        uint64_t pause = now_ns() + 1000000;
+        uint32_t outstanding = connections;
 
-        for (int e = 0; e < n; e++) {
-            struct connection *one = c[events[e].data.u32];
+        for (uint32_t i = 0; i < connections; i++)
+            send_mixed(c[i], nodes);
+        while (outstanding > 0) {
+            struct epoll_event events[MAX_LOADING];
+            int n = await(epoll, events);
 
-            fill(one, MSG_DONTWAIT);
-            if (!take_mixed(one))
-                continue;
-            ns[count++] = (uint32_t)(now_ns() - one->started_ns);
-            send_mixed(one, nodes);
+            for (int e = 0; e < n; e++) {
+                struct connection *one = c[events[e].data.u32];
+
+                fill(one, MSG_DONTWAIT);
+                if (!take_mixed(one))
+                    continue;
+                ns[count++] = (uint32_t)(now_ns() - one->started_ns);
+                if (now_ns() < pause && count < max)
+                    send_mixed(one, nodes);
+                else
+                    outstanding--;
+            }
         }
+        usleep(300);
     }
     qsort(ns, count, sizeof *ns, by_value);
     printf("{\"us\":[%.3f,%.3f,%.3f],\"count\":%u}\n", ns[count / 2] / 1e3, ns[count / 100 * 99] / 1e3,
@@ -609,6 +618,12 @@ static void mixed(uint32_t connections, uint64_t ms, uint32_t nodes)
         disconnect(c[i]);
     close(epoll);
     free(ns);
+}
+
+static void set_spin(bool on)
+{
+    spins = on;
+    printf("{}\n");
 }
 
 static void run(char *line)
@@ -632,6 +647,8 @@ static void run(char *line)
         mixed(a, b, c);
     else if (strncmp(line, "release", 7) == 0)
         release();
+    else if (strcmp(line, "spin\n") == 0 || strcmp(line, "sleep\n") == 0)
+        set_spin(line[1] == 'p');
     else
         fail("an unknown command");
     fflush(stdout);
@@ -641,9 +658,8 @@ int main(int argc, char **argv)
 {
     char line[256];
 
-    if (argc < 3)
-        fail("usage: xenstore-load SOCKET PID [spin]");
-    spins = argc > 3 && strcmp(argv[3], "spin") == 0;
+    if (argc != 3)
+        fail("usage: xenstore-load SOCKET PID");
     socket_path = argv[1];
     if (clock_getcpuclockid(atoi(argv[2]), &daemon_clock))
         fail("no such daemon");

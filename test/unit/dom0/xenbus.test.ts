@@ -312,7 +312,7 @@ describe('with a server', () => {
       },
       closed: () => {},
     };
-    ring = new StoreRing(server, channel.page, host, { domid: 0 });
+    ring = new StoreRing(server, channel.page, host, 0);
     local = new Client(server, { domid: 0 });
   });
 

@@ -6,7 +6,6 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { HVM_PARAM_STORE_EVTCHN, HVM_PARAM_STORE_PFN } from '../../../dist/abi/xen/hvm-params.js';
 import { NEVER_PREEMPT } from '../../../dist/boundary/operation.js';
 import { Dom0Kernel } from '../../../dist/dom0/kernel.js';
 import { EmbeddedXenstore } from '../../../dist/host/embedded-xenstore.js';
@@ -15,6 +14,7 @@ import { Reactor } from '../../../dist/host/reactor.js';
 import { createHvmDomain, giveStoreRing } from '../../../dist/hypervisor/build-domain.js';
 import type { Domain } from '../../../dist/hypervisor/domain.js';
 import { Hypervisor } from '../../../dist/hypervisor/hypervisor.js';
+import { GuestKernel } from '../../support/guest-kernel.js';
 import { RingGuest } from '../../support/ring-guest.js';
 import { Client, show } from '../xenstore/harness.js';
 
@@ -51,27 +51,7 @@ function settle(): void {
   for (let i = 0; i < 20; i++) reactor.round(0);
 }
 
-/** A guest's kernel, as far as its XenStore goes. */
-class Guest {
-  readonly ring: RingGuest;
-  readonly gfn: number;
-  readonly port: number;
-  upcalls = 0;
-
-  constructor(readonly domain: Domain) {
-    const { params } = domain.hvm as NonNullable<Domain['hvm']>;
-    this.gfn = Number(params[HVM_PARAM_STORE_PFN]);
-    this.port = Number(params[HVM_PARAM_STORE_EVTCHN]);
-    const { evtchn } = domain;
-    evtchn.onUpcall = (port) => {
-      this.upcalls++;
-      evtchn.clearPending(port);
-    };
-    evtchn.unmask(this.port);
-    const page = domain.machine.frame(domain.p2m.mfn(this.gfn));
-    this.ring = new RingGuest(page, () => evtchn.send(this.port));
-  }
-
+class Guest extends GuestKernel {
   all(type: string, payload = '', tx = 0): string[] {
     this.ring.send(type, payload, 5, tx);
     const lines: string[] = [];

@@ -129,6 +129,9 @@ describe('domains and administration', () => {
     await xs.restrict(7);
     expect(await xs.read('/local/domain/7/name')).toBe('guest');
     expect(await codeOf(xs.read('/secret'))).toBe('EACCES');
+    const client = await XenStore.connect({ path: daemon.path, reconnect: true });
+    expect(await codeOf(client.restrict(7))).toBe('EINVAL');
+    client.close();
   });
 });
 
@@ -210,6 +213,26 @@ describe('transactions', () => {
     expect(await xs.exists('/n')).toBe(false);
     await expect.poll(() => [...daemon.server.connections].map((c) => c.transactions.size)).toEqual([0]);
     await expect(xs.transaction(() => {}, { signal: AbortSignal.abort(new Error('no')) })).rejects.toThrow('no');
+  });
+});
+
+describe('a callback that fails after its transaction was aborted', () => {
+  it("is nobody's unhandled rejection", async () => {
+    const controller = new AbortController();
+    let fail: ((error: Error) => void) | undefined;
+    const failing = xs.transaction(
+      () => {
+        controller.abort(new Error('enough'));
+        return new Promise<never>((_, reject) => {
+          fail = reject;
+        });
+      },
+      { signal: controller.signal },
+    );
+    await expect(failing).rejects.toThrow('enough');
+    fail?.(new Error('too late')); // vitest fails the run for a rejection that nobody takes
+    await new Promise((resolve) => setImmediate(resolve));
+    expect([...daemon.server.connections].map((c) => c.transactions.size)).toEqual([0]);
   });
 });
 

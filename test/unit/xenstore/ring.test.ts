@@ -45,7 +45,7 @@ class Wire {
           this.closed = true;
         },
       },
-      { domid },
+      domid,
     );
   }
 

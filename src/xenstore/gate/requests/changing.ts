@@ -76,7 +76,13 @@ export function removeNode(session: GateSession, exchange: Exchange): void {
 export function setPermissions(session: GateSession, exchange: Exchange): void {
   const strings = allStrings(session);
   if (strings !== null && (strings[0] as string).startsWith('@')) {
-    return session.deny(exchange, 'special', 'EACCES', strings[0], 'permissions of special watches are not for clients');
+    return session.deny(
+      exchange,
+      'special',
+      'EACCES',
+      strings[0],
+      'permissions of special watches are not for clients',
+    );
   }
   if (strings === null || strings.length < 2 || !strings.slice(1).every((entry) => /^[nrwb]\d{1,5}$/.test(entry))) {
     return session.malformed(exchange, 'EINVAL', 'it is no path with permissions');
@@ -108,4 +114,3 @@ function countNode(session: GateSession, exchange: Exchange): boolean {
   exchange.state = path;
   return true;
 }
-

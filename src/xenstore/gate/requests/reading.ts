@@ -37,7 +37,13 @@ const FILTER: Continuation = {
 };
 
 /** The names, each with its nul, that the client may be told of. */
-function shownNames(session: GateSession, exchange: Exchange, bytes: Uint8Array, start: number, end: number): Uint8Array {
+function shownNames(
+  session: GateSession,
+  exchange: Exchange,
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+): Uint8Array {
   parsePathOf(session, exchange);
   const tree = session.gate.policy.childrenOf(session.gate.path);
   const shown = new Uint8Array(end - start);
@@ -66,7 +72,7 @@ export function listPart(session: GateSession, exchange: Exchange): void {
   if (decision.showsAll) return session.forward(exchange, PASS_ON);
   exchange.state = { offset: Number.parseInt(offset, 10), generation: '', names: new Uint8Array(0), tries: 0 };
   session.busy = true;
-  exchange.then = GATHER;
+  exchange.next = GATHER;
   askPart(session, exchange);
 }
 

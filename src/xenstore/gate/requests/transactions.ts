@@ -6,13 +6,7 @@
  * answered from the store as it is then, what is changed is acknowledged and forgotten, and its commit fails with EAGAIN.
  * A commit that was under way is answered the same: whether it happened, only reading can tell, and beginning again reads.
  */
-import {
-  XS_MKDIR,
-  XS_RM,
-  XS_SET_PERMS,
-  XS_TRANSACTION_END,
-  XS_WRITE,
-} from '../../../abi/xen/xs-wire.js';
+import { XS_MKDIR, XS_RM, XS_SET_PERMS, XS_TRANSACTION_END, XS_WRITE } from '../../../abi/xen/xs-wire.js';
 import type { Continuation, Exchange, GateTransaction } from '../exchange.js';
 import { transactionId } from '../guarded-change.js';
 import type { GateSession } from '../session.js';

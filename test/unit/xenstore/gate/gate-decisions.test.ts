@@ -133,15 +133,9 @@ describe('device-model', () => {
   it('makes nothing above what it may make', () => {
     world.store.tool.ask('RM', `${DM}|`);
     expect(client.ask('MKDIR', 'device-model/1/backends/console|')).toBe('EACCES');
-    expect(world.denials()).toEqual([
-      `EACCES MKDIR ${DM}/backends/console: it would make ${DM}, which no rule grants`,
-    ]);
+    expect(world.denials()).toEqual([`EACCES MKDIR ${DM}/backends/console: it would make ${DM}, which no rule grants`]);
     expect(world.store.tool.ask('READ', `${DM}|`)).toBe('ENOENT');
-    expect(client.forwarded()).toEqual([
-      'TRANSACTION_START |',
-      `GET_PERMS ${DM}| in 1`,
-      'TRANSACTION_END F| in 1',
-    ]);
+    expect(client.forwarded()).toEqual(['TRANSACTION_START |', `GET_PERMS ${DM}| in 1`, 'TRANSACTION_END F| in 1']);
     expect(world.gate.nodes.size).toBe(0);
   });
 

@@ -1,0 +1,49 @@
+/** The daemon's trace: every message and every denial as one JSON object a line. */
+import { closeSync, openSync, writeSync } from 'node:fs';
+import { latin1 } from '../../xenstore/arena.js';
+import { typeName } from '../../xenstore/operations/index.js';
+import type { Denial } from '../../xenstore/quotas.js';
+import type { TracedMessage } from '../../xenstore/server.js';
+
+const FLUSH_CHARACTERS = 1 << 16;
+
+export class MessageTrace {
+  readonly #fd: number;
+  #pending = '';
+
+  constructor(path: string) {
+    this.#fd = openSync(path, 'a', 0o600);
+  }
+
+  message({ connection, direction, type, requestId, transactionId, payload }: TracedMessage): void {
+    this.#write({
+      connection: connection.id,
+      domid: connection.domain.domid,
+      direction,
+      type: typeName(type),
+      requestId,
+      transactionId,
+      payload: latin1(payload, 0, payload.length),
+    });
+  }
+
+  denial({ what, domid, errno, reason }: Denial): void {
+    this.#write({ denied: what, domid, errno, reason });
+  }
+
+  flush(): void {
+    if (this.#pending === '') return;
+    writeSync(this.#fd, this.#pending);
+    this.#pending = '';
+  }
+
+  close(): void {
+    this.flush();
+    closeSync(this.#fd);
+  }
+
+  #write(record: object): void {
+    this.#pending += `${JSON.stringify({ time: performance.timeOrigin + performance.now(), ...record })}\n`;
+    if (this.#pending.length >= FLUSH_CHARACTERS) this.flush();
+  }
+}

@@ -1,0 +1,85 @@
+/**
+ * What watches set elsewhere cost a write: with 10, 10,000 and 100,000 of them on our daemon, and beside C xenstored, which
+ * looks at every watch at every change.
+ */
+import { type Figure, type Group, median } from './figure.js';
+import { startC, startOurs, type XenstoreDaemon } from './xenstore-daemons.js';
+
+const FEW = 10;
+const MANY = [10_000, 100_000] as const;
+/** C xenstored looks through all watches of a connection for each new one. */
+const WATCHES_PER_CONNECTION = 10_000;
+const SET_TIMEOUT_MS = 40_000;
+const MORE_TARGET = 1 / 0.9;
+const C_TARGET = 1 / 20;
+const ROUNDS = 9;
+const QUICK_ROUNDS = 3;
+const WRITES = 20_000;
+/** Where each takes long. */
+const WRITES_OF_C = 200;
+
+/** Nanoseconds a write with so many watches set elsewhere; undefined where they could not be set in time. */
+async function write(daemon: XenstoreDaemon, watches: number, writes: number): Promise<number | undefined> {
+  const { set } = await daemon.run(`watches ${watches} ${WATCHES_PER_CONNECTION} ${SET_TIMEOUT_MS}`);
+  const { ns } = await daemon.run(`throughput write 1 16 ${writes}`);
+  await daemon.run('release');
+  return set === watches ? ns : undefined;
+}
+
+export const xenstoreWatches: Group = {
+  name: 'xenstore-watches',
+  async measure({ quick }) {
+    const daemons: XenstoreDaemon[] = [];
+    try {
+      const ours = await startOurs();
+      daemons.push(ours);
+      const c = await startC();
+      daemons.push(c);
+      for (const daemon of daemons) await daemon.place('a core each');
+      await write(ours, FEW, 5 * WRITES);
+      const rounds: number[][] = [];
+      for (let i = 0; i < (quick ? QUICK_ROUNDS : ROUNDS); i++) {
+        const round: number[] = [];
+        for (const watches of [FEW, ...MANY]) round.push((await write(ours, watches, WRITES)) as number);
+        rounds.push(round);
+      }
+      const figures: Figure[] = [];
+      for (const [i, watches] of MANY.entries()) {
+        figures.push(
+          more(watches, rounds, i + 1),
+          beside(watches, rounds, i + 1, await write(c, watches, WRITES_OF_C)),
+        );
+      }
+      return figures;
+    } finally {
+      for (const daemon of daemons) await daemon.stop();
+    }
+  },
+};
+
+function more(watches: number, rounds: readonly number[][], column: number): Figure {
+  const at = (i: number) => rounds.map((round) => round[i] as number);
+  return {
+    name: `xenstore-watches.${watches}-elsewhere`,
+    unit: 'ns',
+    value: median(at(column)),
+    baseline: median(at(0)),
+    ratio: median(rounds.map((round) => (round[column] as number) / (round[0] as number))),
+    target: MORE_TARGET,
+    against: `a write with ${FEW}`,
+  };
+}
+
+function beside(watches: number, rounds: readonly number[][], column: number, c: number | undefined): Figure {
+  const value = median(rounds.map((round) => round[column] as number));
+  return {
+    name: `xenstore-watches.${watches}-elsewhere.beside-c`,
+    unit: 'ns',
+    value,
+    baseline: c ?? Number.NaN,
+    ratio: value / (c ?? Number.NaN),
+    target: C_TARGET,
+    against: 'C xenstored',
+    ...(c === undefined ? { note: `C xenstored did not take so many watches in ${SET_TIMEOUT_MS / 1000} s` } : {}),
+  };
+}

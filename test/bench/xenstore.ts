@@ -1,0 +1,131 @@
+/**
+ * Our XenStore daemon against Debian's C xenstored: rates over the socket, one request at a time, transactions. The same
+ * C program loads both, by turns.
+ *
+ * Rates are given as nanoseconds a request, so that smaller is better: 1.5 times as many is a ratio of 1/1.5.
+ */
+import { type BenchOptions, type Figure, fromRounds, type Group, median, type Round } from './figure.js';
+import { type Answer, type Placement, startC, startLeast, startOurs, type XenstoreDaemon } from './xenstore-daemons.js';
+
+interface Case {
+  readonly name: string;
+  readonly placement: Placement;
+  /** For the generator. */
+  readonly command: string;
+  /** Absent for figures that explain others. */
+  readonly target?: number;
+  readonly unit: 'ns' | 'us';
+  value(answer: Answer): number;
+}
+
+const AGAINST = 'C xenstored';
+const PIPELINED = 1 / 1.5;
+const TRANSACTIONS = 1 / 2;
+const ROUNDS = 15;
+const QUICK_ROUNDS = 3;
+
+const rate = (name: string, command: string, target?: number, placement: Placement = 'a core each'): Case => ({
+  name,
+  placement,
+  command,
+  unit: 'ns',
+  value: ({ ns }) => ns,
+  ...(target === undefined ? {} : { target }),
+});
+
+const CASES: readonly Case[] = [
+  rate('read.1-connection', 'throughput read 1 64 20000', PIPELINED),
+  rate('read.8-connections', 'throughput read 8 64 20000', PIPELINED),
+  rate('write.1-connection', 'throughput write 1 64 20000', PIPELINED),
+  rate('write.8-connections', 'throughput write 8 64 20000', PIPELINED),
+  ...(['read', 'write'] as const).map(
+    (what): Case => ({
+      name: `one-at-a-time.${what}.one-core`,
+      placement: 'one core',
+      command: `latency ${what} 3000`,
+      target: 1.1,
+      unit: 'us',
+      value: ({ us }) => us[0] as number,
+    }),
+  ),
+  rate('transaction.alone', 'transactions 1 8 1000', TRANSACTIONS),
+  rate('transaction.contended', 'transactions 4 8 1000', TRANSACTIONS),
+  rate('transaction.alone.one-core', 'transactions 1 8 1000', undefined, 'one core'),
+  rate('transaction.alone.one-request-at-a-time', 'transactions 1 1 500'),
+  rate('transaction.contended.one-request-at-a-time', 'transactions 4 1 500'),
+];
+
+/** What the least possible daemon is measured at. */
+const LEAST = ['read.1-connection', 'one-at-a-time.read.one-core', 'transaction.alone'];
+
+export const xenstore: Group = {
+  name: 'xenstore',
+  async measure(options) {
+    const daemons: XenstoreDaemon[] = [];
+    try {
+      const ours = await startOurs();
+      daemons.push(ours);
+      const c = await startC();
+      daemons.push(c);
+      const figures: Figure[] = [];
+      for (const one of CASES) figures.push(await measure(one, ours, c, options));
+      const least = await startLeast();
+      daemons.push(least);
+      for (const one of CASES) {
+        if (!LEAST.includes(one.name)) continue;
+        const { target: _, ...rest } = one;
+        figures.push(await measure({ ...rest, name: `least.${one.name}` }, ours, least, options));
+      }
+      return figures;
+    } finally {
+      for (const daemon of daemons) await daemon.stop();
+    }
+  },
+};
+
+/** Rounds on both, by turns; the first round of all warms up. */
+async function measure(
+  one: Case,
+  ours: XenstoreDaemon,
+  other: XenstoreDaemon,
+  { quick }: BenchOptions,
+): Promise<Figure> {
+  for (const daemon of [ours, other]) {
+    await daemon.place(one.placement);
+    await daemon.run(one.command);
+  }
+  const answers: { ours: Answer; other: Answer }[] = [];
+  for (let i = 0; i < (quick ? QUICK_ROUNDS : ROUNDS); i++) {
+    if (i % 2 === 0) {
+      const first = await ours.run(one.command);
+      answers.push({ ours: first, other: await other.run(one.command) });
+    } else {
+      const first = await other.run(one.command);
+      answers.push({ ours: await ours.run(one.command), other: first });
+    }
+  }
+  const rounds = answers.map(({ ours: a, other: b }): Round => {
+    const p99 = (answer: Answer) => answer.us?.[1] ?? Number.NaN;
+    return { value: [one.value(a), p99(a)], baseline: [one.value(b), p99(b)] };
+  });
+  const figure = fromRounds(rounds, {
+    name: `xenstore.${one.name}`,
+    unit: one.unit,
+    against: other.name === 'C xenstored' ? AGAINST : other.name,
+    note: noteOf(
+      answers.map((a) => a.ours),
+      answers.map((a) => a.other),
+    ),
+    ...(one.target === undefined ? {} : { target: one.target }),
+  });
+  if (one.unit === 'us') return figure;
+  const { p99: _, baselineP99: __, ...withoutTail } = figure;
+  return withoutTail;
+}
+
+function noteOf(ours: readonly Answer[], other: readonly Answer[]): string {
+  const both = (of: (answer: Answer) => number, digits: number): string =>
+    `${median(ours.map(of)).toFixed(digits)} and ${median(other.map(of)).toFixed(digits)}`;
+  const again = ours[0]?.again === undefined ? '' : `; EAGAINs a commit ${both((answer) => answer.again, 3)}`;
+  return `the daemon's processor time ${both((answer) => answer.cpu, 0)} ns${again}`;
+}
