@@ -20,6 +20,9 @@ export const BROKEN = -1;
 
 /** One direction. */
 export class ByteRing {
+  /** The consumer's index as it was read last. */
+  private peeked = 0;
+
   /** @param cons and @param prod are places among the words */
   constructor(
     private readonly data: Uint8Array,
@@ -35,19 +38,39 @@ export class ByteRing {
     return there <= XENSTORE_RING_SIZE ? there : BROKEN;
   }
 
+  /** How far each end has come. They count on from 2^32 at 0. */
+  get consumed(): number {
+    return Atomics.load(this.words, this.cons) >>> 0;
+  }
+
+  get produced(): number {
+    return Atomics.load(this.words, this.prod) >>> 0;
+  }
+
   /** As the consumer: takes as many bytes as are there and fit. @returns how many, or BROKEN */
   read(into: Uint8Array): number {
+    const count = this.peek(into);
+    if (count > 0) this.consume(count);
+    return count;
+  }
+
+  /** Copies bytes without taking them. @returns how many, or BROKEN */
+  peek(into: Uint8Array): number {
     const cons = Atomics.load(this.words, this.cons);
     const there = (Atomics.load(this.words, this.prod) - cons) >>> 0;
     if (there > XENSTORE_RING_SIZE) return BROKEN;
     const count = Math.min(there, into.length);
-    if (count === 0) return 0;
     const at = cons & MASK;
     const first = Math.min(count, XENSTORE_RING_SIZE - at);
     into.set(this.data.subarray(at, at + first));
     if (count > first) into.set(this.data.subarray(0, count - first), first);
-    Atomics.store(this.words, this.cons, (cons + count) | 0);
+    this.peeked = cons;
     return count;
+  }
+
+  /** Takes the first bytes of what was copied last. */
+  consume(count: number): void {
+    Atomics.store(this.words, this.cons, (this.peeked + count) | 0);
   }
 
   /** As the producer: puts in as many bytes as there is room for. @returns how many, or BROKEN */

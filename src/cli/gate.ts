@@ -169,16 +169,21 @@ function explain(options: GateOptions, policy: Policy, path: string): void {
   printExplanation(explanation);
 }
 
-function printExplanation({ path, policy, domid, dm, rights, never }: PathExplanation): void {
+function printExplanation({ path, policy, domid, dm, rights, above, never }: PathExplanation): void {
   print(
     `${colors.bold(path)}\nfor the device model of domain ${domid}, which runs in domain ${dm}; policy ${policy}\n`,
   );
-  const rows = rights.map(({ right, allows, by }) => {
-    const [first] = by;
-    if (first === undefined) return [colors.red('✗'), right, allows, 'EACCES: no rule grants it'];
-    const lists = right === 'perms' ? ` (${first.permissions.join('; ')})` : '';
-    return [colors.green('✓'), right, allows, `rule ${first.grant + 1}, ${first.pattern}${lists}: ${first.why}`];
-  });
-  print(table(['', 'right', 'for', 'by'], rows));
+  for (const { right, allows, by } of rights) {
+    if (by.length === 0)
+      print(`${colors.red('✗')} ${right.padEnd(7)} EACCES: no rule grants it ${colors.dim(`(${allows})`)}`);
+    else print(`${colors.green('✓')} ${right.padEnd(7)} ${colors.dim(`(${allows})`)}`);
+    for (const { grant, pattern, why, permissions } of by) {
+      const lists = right === 'perms' ? `; permissions ${permissions.join(' or ')}` : '';
+      const below = right === 'create' ? `; where ${above} is there` : '';
+      print(
+        `          rule ${grant + 1}: ${pattern}${lists}${below}${why === '' ? '' : `\n          ${colors.dim(why)}`}`,
+      );
+    }
+  }
   print(`\nnever, by any policy: ${never.join(', ')}`);
 }

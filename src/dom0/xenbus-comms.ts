@@ -182,7 +182,7 @@ export class XenbusComms {
     const count = this.page.replies.read(this.chunk);
     if (count === BROKEN) {
       this.page.replies.reset();
-      this.received = 0;
+      this.forgetIncoming();
       return false;
     }
     for (let at = 0; at < count; ) at += this.take(this.chunk.subarray(at, count));
@@ -207,11 +207,15 @@ export class XenbusComms {
       this.incoming = whole;
     } else {
       const { incoming } = this;
-      this.incoming = new Uint8Array(XS_HEADER_SIZE);
-      this.received = 0;
+      this.forgetIncoming();
       this.dispatch(view.getUint32(0, true), view.getUint32(4, true), incoming.subarray(XS_HEADER_SIZE));
     }
     return part.length;
+  }
+
+  private forgetIncoming(): void {
+    this.incoming = new Uint8Array(XS_HEADER_SIZE);
+    this.received = 0;
   }
 
   private dispatch(type: number, id: number, payload: Uint8Array): void {

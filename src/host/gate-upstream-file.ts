@@ -24,6 +24,8 @@ import {
 import { connectUnix } from './unix-socket.js';
 
 const BUFFER_BYTES = 1 << 16;
+/** Linux's: a call's own, never one that is passed on. */
+const EPIPE = 32;
 const RETRY_FIRST_MS = 10;
 const RETRY_MAX_MS = 1000;
 /** What a device's buffer has room for: Linux counts the header in. */
@@ -150,15 +152,22 @@ export class FileUpstream implements GateUpstream {
     }
   }
 
-  /** The kernel takes a message or refuses it; that it takes it may wait for the daemon. */
+  /**
+   * The kernel takes a message or refuses it; that it takes it may wait for the daemon.
+   *
+   * One at a time: Linux sends a request out of the file's one buffer, some time after the write, so that the next write
+   * changes it on its way. Of 300 written without waiting, Linux 6.1 on Xen 4.17 lost a hundred without an error.
+   */
   private writeMessages(fd: number): void {
     const { session } = this.connection;
-    for (let length = session.nextUpstreamLength(); length > 0; length = session.nextUpstreamLength()) {
+    while (!session.link.awaitsReply) {
+      const length = session.nextUpstreamLength();
+      if (length === 0) return;
       session.copyToUpstream(buffer.bytes.subarray(0, length));
       const written = libc.write(fd, buffer.address, length);
       const error = errno();
       if (written === length) session.upstreamTook(length);
-      else if (written >= 0 || isTransient(error)) return this.lose();
+      else if (written >= 0 || isTransient(error) || error === EPIPE) return this.lose();
       else session.upstreamRefused(errorName(error));
     }
   }

@@ -51,6 +51,18 @@ export interface ConnectionSink {
   closed(reason: CloseReason): void;
 }
 
+/** How far the two queues of a ring have come, in bytes, modulo 2^32. */
+export interface RingPosition {
+  readonly consumed: number;
+  readonly produced: number;
+}
+
+/** What a ring's transport can say and do where a restarted daemon is to go on exactly where the former one stood. */
+export interface RingTransport {
+  readonly position: RingPosition;
+  resume(position: RingPosition): number;
+}
+
 const ERROR_PAYLOAD = new Map<XsErrorName, Uint8Array>(XSD_ERRORS.map((name) => [name, latin1Bytes(`${name}\0`)]));
 
 export class Connection implements Actor {
@@ -68,6 +80,8 @@ export class Connection implements Actor {
   readonly out: OutputQueue;
   readonly watches = new Map<string, Watch>();
   readonly transactions = new Map<number, Transaction>();
+  /** Set by a ring's transport. */
+  ring: RingTransport | null = null;
   contention: Contention | null = null;
   parked = false;
   hasWaited = false;
@@ -109,6 +123,7 @@ export class Connection implements Actor {
   /** Bytes from the client: the first `length` of a chunk, which is the caller's again when this returns. */
   receive(chunk: Uint8Array, length = chunk.length): void {
     if (!this.#open) return;
+    this.moved();
     this.server.enter();
     if (this.#inboxSize === 0) {
       const used = this.#process(chunk, length);
@@ -151,6 +166,7 @@ export class Connection implements Actor {
     this.server.enter();
     this.server.disconnected(this);
     this.reset();
+    if (this.kind === 'ring' && this.origin.alive) this.server.store.observer?.domainChanged(this.origin);
     this.#inbox = new Uint8Array(0);
     this.#inboxSize = 0;
     this.server.leave();
@@ -171,6 +187,12 @@ export class Connection implements Actor {
     this.out.clear();
     this.#notified = false;
     this.#cause = null;
+    this.moved();
+  }
+
+  /** What has been received and what waits to be sent is another: rings outlive the daemon. */
+  moved(): void {
+    if (this.kind === 'ring') this.server.store.observer?.ringMoved(this);
   }
 
   removeAllWatches(): void {
@@ -337,6 +359,7 @@ export class Connection implements Actor {
   dropExpired(now: number): void {
     const dropped = this.out.dropExpired(now);
     if (dropped === 0) return;
+    this.moved();
     this.domain.memory -= dropped;
     this.server.quotas.deny(this.domain, 'event-timeout', null, `${dropped} bytes of events not taken in time`);
     if (this.out.size === 0) this.#notified = false;
@@ -445,6 +468,7 @@ export class Connection implements Actor {
   }
 
   #notify(): void {
+    this.moved();
     if (this.#notified) return;
     this.#notified = true;
     this.#sink.ready();

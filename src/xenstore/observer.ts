@@ -4,6 +4,7 @@
  * Calls come in the order of the changes, each after its change but for removals, and the next call may come in the same
  * request. Objects are as they are now: nothing may be kept of them.
  */
+import type { Connection } from './connection.js';
 import type { Domain } from './domains.js';
 import type { Node } from './node.js';
 import type { SpecialWatch, Watch } from './watches.js';
@@ -16,6 +17,8 @@ export interface Observer {
   /** Introduced, reconnected, shut down, resumed; has another target, other limits or features. */
   domainChanged(domain: Domain): void;
   domainEnded(domain: Domain): void;
+  /** Of a ring: what was received, or what waits to be sent. */
+  ringMoved(connection: Connection): void;
   quotasChanged(): void;
   specialChanged(name: SpecialWatch): void;
   watchAdded(watch: Watch): void;

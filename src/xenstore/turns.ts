@@ -26,6 +26,8 @@ const PATHS_MAX = 64;
 export interface Contention {
   /** Hashes of the contended paths. Two paths of one hash only means waiting without need. */
   paths: Set<number>;
+  /** The same, for looking through. */
+  list: readonly number[];
   until: number;
   /** No turn before then: the last one lapsed. */
   pausedUntil: number;
@@ -40,8 +42,8 @@ interface Turn {
 interface Waiter {
   readonly connection: Connection;
   readonly paths: readonly number[];
-  /** Waits for a turn of its own, not only for others to be over. */
-  readonly wantsTurn: boolean;
+  /** The same, where it waits for a turn of its own, not only for others to be over. */
+  readonly turn: ReadonlySet<number> | null;
   readonly until: number;
 }
 
@@ -63,12 +65,14 @@ export class Turns {
 
   /** A transaction failed because of changes to what it used. */
   lost(connection: Connection, paths: Iterable<number>): void {
-    const contention = connection.contention ?? { paths: new Set<number>(), until: 0, pausedUntil: 0 };
-    if (contention.paths.size > PATHS_MAX) contention.paths = new Set();
+    const contention = connection.contention ?? { paths: new Set<number>(), list: [], until: 0, pausedUntil: 0 };
+    const known = contention.paths.size > PATHS_MAX ? [] : contention.paths;
+    contention.paths = new Set(known);
     for (const path of paths) {
       contention.paths.add(path);
       if (contention.paths.size > PATHS_MAX) break;
     }
+    contention.list = [...contention.paths];
     contention.until = this.#now() + CONTENDED_MS;
     connection.contention = contention;
   }
@@ -84,12 +88,12 @@ export class Turns {
     }
     if (now < contention.pausedUntil) return true;
     this.#expire(now);
-    const paths = [...contention.paths];
-    if (this.#inTheWay(connection, paths, now) || this.#queuedBefore(paths)) {
-      this.#wait({ connection, paths, wantsTurn: true, until: now + WAIT_MS });
+    const { list, paths } = contention;
+    if (this.#inTheWay(connection, list, now) || this.#queuedBefore(paths)) {
+      this.#wait({ connection, paths: list, turn: paths, until: now + WAIT_MS });
       return false;
     }
-    this.#turns.push({ holder: connection, paths: contention.paths, until: now + TURN_MS });
+    this.#turns.push({ holder: connection, paths, until: now + TURN_MS });
     return true;
   }
 
@@ -99,7 +103,7 @@ export class Turns {
     const now = this.#now();
     this.#expire(now);
     if (!this.#inTheWay(connection, paths, now)) return true;
-    this.#wait({ connection, paths, wantsTurn: false, until: now + WAIT_MS });
+    this.#wait({ connection, paths, turn: null, until: now + WAIT_MS });
     return false;
   }
 
@@ -153,8 +157,7 @@ export class Turns {
     return false;
   }
 
-  #queuedBefore(paths: readonly number[]): boolean {
-    const mine = new Set(paths);
+  #queuedBefore(mine: ReadonlySet<number>): boolean {
     return this.#waiters.some((w) => w.paths.some((p) => mine.has(p)));
   }
 
@@ -179,12 +182,12 @@ export class Turns {
     this.#waiters = [];
     const released: Connection[] = [];
     for (const waiter of waiters) {
-      const { connection, paths } = waiter;
+      const { connection, paths, turn } = waiter;
       if (this.#inTheWay(connection, paths, now)) {
         this.#waiters.push(waiter);
         continue;
       }
-      if (waiter.wantsTurn) this.#turns.push({ holder: connection, paths: new Set(paths), until: now + TURN_MS });
+      if (turn !== null) this.#turns.push({ holder: connection, paths: turn, until: now + TURN_MS });
       released.push(connection);
     }
     for (const connection of released) this.#letGo(connection);

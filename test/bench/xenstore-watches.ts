@@ -8,7 +8,7 @@ import { startC, startOurs, type XenstoreDaemon } from './xenstore-daemons.js';
 const FEW = 10;
 const MANY = [10_000, 100_000] as const;
 /** C xenstored looks through all watches of a connection for each new one. */
-const WATCHES_PER_CONNECTION = 10_000;
+const WATCHES_PER_CONNECTION = 1000;
 const SET_TIMEOUT_MS = 40_000;
 const MORE_TARGET = 1 / 0.9;
 const C_TARGET = 1 / 20;
@@ -18,12 +18,12 @@ const WRITES = 20_000;
 /** Where each takes long. */
 const WRITES_OF_C = 200;
 
-/** Nanoseconds a write with so many watches set elsewhere; undefined where they could not be set in time. */
-async function write(daemon: XenstoreDaemon, watches: number, writes: number): Promise<number | undefined> {
+/** Nanoseconds a write with watches set elsewhere: so many, or as many as could be set in time. */
+async function write(daemon: XenstoreDaemon, watches: number, writes: number): Promise<{ ns: number; set: number }> {
   const { set } = await daemon.run(`watches ${watches} ${WATCHES_PER_CONNECTION} ${SET_TIMEOUT_MS}`);
   const { ns } = await daemon.run(`throughput write 1 16 ${writes}`);
   await daemon.run('release');
-  return set === watches ? ns : undefined;
+  return { ns, set };
 }
 
 export const xenstoreWatches: Group = {
@@ -40,7 +40,7 @@ export const xenstoreWatches: Group = {
       const rounds: number[][] = [];
       for (let i = 0; i < (quick ? QUICK_ROUNDS : ROUNDS); i++) {
         const round: number[] = [];
-        for (const watches of [FEW, ...MANY]) round.push((await write(ours, watches, WRITES)) as number);
+        for (const watches of [FEW, ...MANY]) round.push((await write(ours, watches, WRITES)).ns);
         rounds.push(round);
       }
       const figures: Figure[] = [];
@@ -70,16 +70,17 @@ function more(watches: number, rounds: readonly number[][], column: number): Fig
   };
 }
 
-function beside(watches: number, rounds: readonly number[][], column: number, c: number | undefined): Figure {
+function beside(watches: number, rounds: readonly number[][], column: number, c: { ns: number; set: number }): Figure {
   const value = median(rounds.map((round) => round[column] as number));
+  const note = `C xenstored took ${c.set} watches in ${SET_TIMEOUT_MS / 1000} s; it is measured with these`;
   return {
     name: `xenstore-watches.${watches}-elsewhere.beside-c`,
     unit: 'ns',
     value,
-    baseline: c ?? Number.NaN,
-    ratio: value / (c ?? Number.NaN),
+    baseline: c.ns,
+    ratio: value / c.ns,
     target: C_TARGET,
     against: 'C xenstored',
-    ...(c === undefined ? { note: `C xenstored did not take so many watches in ${SET_TIMEOUT_MS / 1000} s` } : {}),
+    ...(c.set < watches ? { note } : {}),
   };
 }

@@ -18,15 +18,16 @@ import { requires } from '../support/requires.js';
 import { Client, show, World } from '../unit/xenstore/harness.js';
 
 const C_XENSTORED = '/usr/lib/xen-4.17/bin/xenstored';
+const XENSTORE_LS = '/usr/bin/xenstore-ls';
 const NEEDS = requires({
-  commands: ['cc', C_XENSTORED, 'xenstore-ls'],
+  commands: ['cc', C_XENSTORED, XENSTORE_LS],
   files: ['/usr/include/xenctrl.h'],
   packages: ['gcc', 'libc6-dev', 'libxen-dev', 'xenstore-utils', 'xen-utils-4.17'],
 });
 
 /** The tree as `xenstore-ls -f -p` shows it, sorted. */
 function listing(path: string): string[] {
-  const ran = spawnSync('xenstore-ls', ['-f', '-p'], {
+  const ran = spawnSync(XENSTORE_LS, ['-f', '-p'], {
     env: { ...process.env, XENSTORED_PATH: path },
     encoding: 'utf8',
   });

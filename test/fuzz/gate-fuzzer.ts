@@ -33,6 +33,8 @@ const FORWARDED = new Set(['READ', 'GET_PERMS', 'DIRECTORY', 'DIRECTORY_PART', '
   .add('TRANSACTION_END')
   .add('IS_DOMAIN_INTRODUCED');
 
+const CHANGES = new Set(['WRITE', 'MKDIR', 'RM', 'SET_PERMS', 'TRANSACTION_END']);
+
 interface Message {
   readonly type: number;
   readonly requestId: number;
@@ -95,6 +97,8 @@ class GateWorld {
   readonly clients: FuzzClient[] = [];
   private now = 0;
   private state = new Map<string, string>();
+  /** Something has gone upstream that may change the store. */
+  private isTouched = false;
 
   constructor(
     private readonly random: Random,
@@ -129,7 +133,8 @@ class GateWorld {
       this.sendRequests(client, 1 + random.below(4));
     }
     for (const each of [...this.clients]) this.pump(each);
-    this.judgeStore();
+    if (this.isTouched) this.judgeStore();
+    this.isTouched = false;
   }
 
   /** All clients go; nothing may be left. */
@@ -167,11 +172,21 @@ class GateWorld {
   }
 
   private lose(client: FuzzClient): void {
+    if (this.random.oneIn(2)) this.leaveInFlight(client);
     client.upstream?.close();
     client.upstream = null;
     client.session.upstreamLost();
     if (this.random.oneIn(2)) this.sendRequests(client, 2);
     this.connect(client);
+  }
+
+  /** Requests that upstream may have served and has not answered. */
+  private leaveInFlight(client: FuzzClient): void {
+    this.sendRequests(client, 3);
+    const up = client.session.toUpstream().slice();
+    client.session.upstreamTook(up.length);
+    for (const message of decode(up)) this.judgeRequest(client, message);
+    client.upstream?.receive(up.subarray(0, this.random.below(up.length + 1)));
   }
 
   private pump(client: FuzzClient): void {
@@ -332,6 +347,7 @@ class GateWorld {
   private judgeRequest(client: FuzzClient, { type, transactionId, payload }: Message): void {
     const name = typeName(type);
     const line = `${name} ${JSON.stringify(payload)}`;
+    this.isTouched ||= CHANGES.has(name);
     if (!FORWARDED.has(name)) throw new FuzzFailure(`${line} went upstream`);
     if (['TRANSACTION_START', 'TRANSACTION_END'].includes(name)) return;
     const [path = '', ...others] = payload.split('\0');

@@ -193,11 +193,15 @@ describe('a guest of a daemon that is a process of its own', () => {
     expect(await second.all(1, 'READ', 'secret|')).toEqual(['READ y']);
   });
 
-  it('is told to be shut down once it is, and stays', async () => {
+  it('that shuts down stays, and its end is told once', async () => {
     const guest = await make();
+    await guest.all(1, 'WRITE', 'a|x');
     guest.domain.shutdown(0);
     expect(await introduced(1)).toBe(true);
-    expect(await local.ask('READ', '/local/domain/1|')).not.toContain('ENOENT');
+    expect(await local.ask('READ', '/local/domain/1/a|')).toBe('x');
+    guest.domain.kill(NEVER_PREEMPT);
+    await until('it is released', async () => !(await introduced(1)));
+    expect(await local.ask('READ', '/local/domain/1/a|')).toBe('ENOENT|');
   });
 
   it('refuses a page or a port that is not there', async () => {
@@ -220,6 +224,18 @@ describe('a guest of a daemon that is a process of its own', () => {
     await local.ask('WRITE', '/local/domain/1/a|x');
     expect(await guest.take(1)).toEqual(['WATCH_EVENT a|t|']);
     expect(await introduced(1)).toBe(true);
+  });
+
+  it('may be in the middle of a request then', async () => {
+    const guest = await make();
+    const request = encode(TYPES.WRITE as number, bytes('a|hello'), 9);
+    guest.ring.raw(request.subarray(0, 19));
+    await local.ask('READ', '/tool|'); // the daemon has had time to look
+    await killDaemon();
+    await startDaemon();
+    guest.ring.raw(request.subarray(19));
+    expect(await guest.take(1)).toEqual(['WRITE OK|']);
+    expect(await guest.all(1, 'READ', 'a|')).toEqual(['READ hello']);
   });
 
   it('that ended while no daemon was there is noticed by the next', async () => {

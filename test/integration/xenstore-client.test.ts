@@ -7,7 +7,13 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import { XenStore, XenStoreError } from '../../dist/sdk/xenstore.js';
-import { type RunningStore, startTransport, TRANSPORT_NAMES, TRANSPORTS } from '../support/xenstore-transports.js';
+import {
+  type RunningStore,
+  startTransport,
+  TRANSPORT_NAMES,
+  TRANSPORTS,
+  xenPrograms,
+} from '../support/xenstore-transports.js';
 
 const EXAMPLE = new URL('../../test/integration/xenstore-example.md', import.meta.url);
 const README = new URL('../../README.md', import.meta.url);
@@ -69,7 +75,7 @@ for (const name of TRANSPORT_NAMES) {
 
     it('counts right with transactions of several clients at once', async () => {
       const all = await Promise.all([connect(), connect(), connect()]);
-      const [xs] = all as [XenStore];
+      const xs = all[0] as XenStore;
       await xs.write('/client/count', '0');
       const add = (client: XenStore): Promise<void> =>
         client.transaction(async (tx) => {
@@ -112,6 +118,16 @@ for (const name of TRANSPORT_NAMES) {
       expect((await settled).every(({ status }) => status === 'rejected')).toBe(true);
       expect(await xs.read('/client/n')).toBe('1');
       expect(await xs.transaction((tx) => tx.read('/client/n'))).toBe('1');
+    });
+
+    it.skipIf(!name.startsWith('xenbus') || !xenPrograms.ok)('is found by the host alone', async () => {
+      const host = store.env.POSTERN_HOST as string;
+      const xs = await XenStore.connect({ host });
+      clients.push(xs);
+      // Where the store is not served beside the host's own socket, there is still the device.
+      expect(xs.path).toBe(name === 'xenbus-postern' ? `/dev/xen/xenbus of ${host}` : `${host}.xenstored`);
+      await xs.write('/client/found', 'yes');
+      expect((await store.run(['xenstore-read', '/client/found'])).stdout).toBe('yes\n');
     });
 
     it("runs the README's example", async () => {

@@ -8,8 +8,9 @@ import { requires } from '../support/requires.js';
 import { CLI } from './harness.js';
 import { Gone, T, TestDaemon, type WireClient } from './xenstored-client.js';
 
+const XENSTORE_WATCH = '/usr/bin/xenstore-watch';
 const TOOLS = requires({
-  commands: ['xenstore-watch', '/usr/lib/xen-4.17/bin/xenstore-control'],
+  commands: [XENSTORE_WATCH, '/usr/lib/xen-4.17/bin/xenstore-control'],
   packages: ['xenstore-utils', 'xen-utils-4.17'],
 });
 
@@ -290,7 +291,7 @@ describe('a live update', () => {
     it('is started by xenstore-control and not noticed by xenstore-watch', async () => {
       await daemon.start();
       const env = { ...process.env, XENSTORED_PATH: daemon.socket };
-      const watch = spawn('xenstore-watch', ['-n', '3', '/w'], { env, stdio: ['ignore', 'pipe', 'inherit'] });
+      const watch = spawn(XENSTORE_WATCH, ['-n', '3', '/w'], { env, stdio: ['ignore', 'pipe', 'inherit'] });
       let seen = '';
       watch.stdout.setEncoding('utf8').on('data', (text: string) => {
         seen += text;

@@ -48,7 +48,7 @@ export class RingGuest {
   /** Sends on. @returns bytes that still wait for room */
   push(): number {
     const prod = this.get('req_prod');
-    const room = RING - ((prod - this.get('req_cons')) >>> 0);
+    const room = Math.max(0, RING - ((prod - this.get('req_cons')) >>> 0)); // none where the indexes make no sense
     const count = Math.min(room, this.unsent.length);
     for (let i = 0; i < count; i++) this.page[XENSTORE_RING.req + ((prod + i) % RING)] = this.unsent[i] as number;
     this.unsent = this.unsent.slice(count);
@@ -66,6 +66,7 @@ export class RingGuest {
   take(): Message[] {
     const cons = this.get('rsp_cons');
     const count = (this.get('rsp_prod') - cons) >>> 0;
+    if (count > RING) return [];
     const all = new Uint8Array(this.incoming.length + count);
     all.set(this.incoming);
     for (let i = 0; i < count; i++) {

@@ -8,7 +8,7 @@
  *     journal N ──(larger than the snapshot)──▶ journal N+1 begins, and a snapshot of that moment is written beside, a
  *                                               slice between rounds of requests ──▶ it replaces the old one; N goes
  */
-import { closeSync, fdatasyncSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, fdatasyncSync, fsyncSync, openSync, rmSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { Reactor } from '../../host/reactor.js';
 import { SlicedDump } from '../../xenstore/migration/dump.js';
@@ -20,7 +20,9 @@ import type { StateFile } from './state-file.js';
 /** A journal may always grow to this, however small the store is. */
 const JOURNAL_MIN_BYTES = 1 << 20;
 /** Of a snapshot, written between two rounds. */
-const SLICE_BYTES = 1 << 15;
+const SLICE_BYTES = 1 << 14;
+/** A journal may grow to this many times the size of the snapshot. */
+const JOURNAL_TIMES = 2;
 
 interface Snapshot {
   readonly dump: SlicedDump;
@@ -70,8 +72,11 @@ export class Journal {
     if (this.#sync) fdatasyncSync(this.#fd);
     this.#bytes += bytes.length;
     this.#records.clear();
-    if (this.#snapshot === null && this.#bytes > Math.max(JOURNAL_MIN_BYTES, this.#snapshotBytes))
-      this.#beginSnapshot();
+    if (this.#snapshot === null && this.#bytes > this.#limit) this.#beginSnapshot();
+  }
+
+  get #limit(): number {
+    return Math.max(JOURNAL_MIN_BYTES, JOURNAL_TIMES * this.#snapshotBytes);
   }
 
   /** Nothing is kept any more. With `snapshot`, one file then holds it all. */
@@ -82,6 +87,7 @@ export class Journal {
     if (snapshot) {
       this.#beginSnapshot();
       while (!this.#sliceDone()) {}
+      this.#files.tidy(this.#number);
     }
     closeSync(this.#fd);
   }
@@ -113,9 +119,8 @@ export class Journal {
     if (!done) return false;
     if (this.#sync) fsyncSync(snapshot.fd);
     closeSync(snapshot.fd);
-    renameSync(this.#files.unfinished, this.#files.path);
+    this.#reactor.queue(this.#files.replace(this.#number));
     if (this.#sync) syncDirectory(dirname(this.#files.path));
-    this.#files.removeBefore(this.#number);
     this.#snapshotBytes = snapshot.bytes;
     this.#snapshot = null;
     return true;

@@ -76,7 +76,6 @@ export class StateFile {
    */
   load(restorer: Restorer): Loaded | null {
     if (!existsSync(this.path) && existsSync(this.#former)) renameSync(this.#former, this.path);
-    rmSync(this.#former, { force: true });
     if (!existsSync(this.path)) {
       this.#removeStrayJournals();
       return null;
@@ -86,7 +85,7 @@ export class StateFile {
       this.#removeStrayJournals();
       return { journal: 0, dropped: 0 };
     }
-    for (const path of this.#journalsBefore(restorer.journal)) unlinkSync(path);
+    this.tidy(restorer.journal);
     let loaded = this.#loadJournal(restorer, restorer.journal);
     while (existsSync(this.journal(loaded.journal + 1))) loaded = this.#loadJournal(restorer, loaded.journal + 1);
     return loaded;
@@ -106,6 +105,11 @@ export class StateFile {
       if (path !== undefined && removeSlice(path)) superfluous.pop();
       return superfluous.length === 0;
     };
+  }
+
+  /** Removes at once what a snapshot with this journal has made superfluous. */
+  tidy(journal: number): void {
+    for (const path of [this.#former, ...this.#journalsBefore(journal)]) rmSync(path, { force: true });
   }
 
   #journalsBefore(journal: number): string[] {

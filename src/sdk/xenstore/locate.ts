@@ -3,12 +3,17 @@
  * the kernel's device. An embedded host has both, the device among its own.
  */
 import { stat } from 'node:fs/promises';
+import { pause } from './abort.js';
 import { XenStoreError } from './error.js';
 import { SocketTransport } from './socket-transport.js';
 import type { Transport } from './transport.js';
 
 /** Tried without a look first: an embedded host serves it where there is no such file. */
 const DEVICES = ['/dev/xen/xenbus', '/proc/xen/xenbus'];
+
+/** How long to try where too many others wait to be let in, and how often. */
+const BUSY_LIMIT_MS = 30_000;
+const BUSY_PAUSE_MS = 2;
 
 export interface Place {
   /** Paths to try, in this order. */
@@ -52,14 +57,26 @@ async function openOne(path: string, host: string | undefined, signal: AbortSign
     if (error.code === 'ENOENT' && isDevice) return undefined;
     throw error;
   });
-  if (found?.isSocket()) return await SocketTransport.connect(path, signal);
+  if (found?.isSocket()) return await connectSocket(path, signal);
   if (found !== undefined && !found.isCharacterDevice() && !isDevice) throw new Error('neither a socket nor a device');
   return (await import('./device-transport.js')).DeviceTransport.open(path);
+}
+
+/** The daemon has yet to take those who came before (C xenstored lets one wait): a blocking connect would wait too. */
+async function connectSocket(path: string, signal: AbortSignal | undefined): Promise<Transport> {
+  for (const deadline = performance.now() + BUSY_LIMIT_MS; ; await pause(BUSY_PAUSE_MS, signal)) {
+    try {
+      return await SocketTransport.connect(path, signal);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN' || performance.now() > deadline) throw error;
+    }
+  }
 }
 
 function explain(error: NodeJS.ErrnoException): string {
   if (error.code === 'ENOENT') return 'not there';
   if (error.code === 'ECONNREFUSED') return 'nobody listens there';
+  if (error.code === 'EAGAIN') return 'too many wait to be let in';
   if (error.code === 'EACCES' || error.code === 'EPERM') return 'permission denied';
   return error.message;
 }

@@ -5,8 +5,9 @@ const OWN = '/local/domain/{dm}';
 const BACKENDS = ['console', 'vkbd', '9pfs', 'qusb'] as const;
 
 /**
- * What QEMU, started with -xen-domid-restrict, asks of XenStore until it has restricted itself, and nothing else. From
- * then on it has no XenStore connection at all. Of its guest's own nodes it needs none.
+ * What QEMU, started as libxl starts it (-S, -xen-domid-restrict), asks of XenStore until it has restricted itself, and
+ * nothing else. From then on it has no XenStore connection at all. Of its guest's own nodes it needs none. Without -S it
+ * would also write device-model/<domid>/state, which nobody reads where the toolstack speaks QMP: that is not granted.
  */
 const DEVICE_MODEL = {
   name: 'device-model',
@@ -19,23 +20,23 @@ const DEVICE_MODEL = {
       rights: ['read'],
     },
     {
-      why: 'says which backends it has, for the toolstack to look before it adds a device; the toolstack has made what is above',
+      why: 'QEMU says below which backends it has, for the toolstack to see; the toolstack has made what is above',
       paths: [`${OWN}/device-model/{domid}/backends`],
       rights: ['create'],
     },
     {
-      why: 'the same: one node a kind of backend, which the guest may not read',
+      why: 'one node a kind of backend that QEMU has, which the guest may not read',
       paths: BACKENDS.map((kind) => `${OWN}/device-model/{domid}/backends/${kind}`),
       rights: ['create', 'perms'],
       permissions: [['n{dm}', 'n{domid}']],
     },
     {
-      why: "learns of its guest's devices of the kinds it is a backend for",
+      why: "QEMU learns of its guest's devices of the kinds it is a backend for",
       paths: BACKENDS.map((kind) => `${OWN}/backend/${kind}/{domid}`),
       rights: ['watch', 'list'],
     },
     {
-      why: 'the same, for disks',
+      why: "QEMU learns of its guest's disks, of which it lists none before it is restricted",
       paths: [`${OWN}/backend/qdisk/{domid}`],
       rights: ['watch'],
     },

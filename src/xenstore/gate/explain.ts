@@ -1,6 +1,9 @@
 /** What `postern gate --explain` says: who may do what at a path, and by which rule. */
+
+import { XENSTORE_REL_PATH_MAX } from '../../abi/xen/xs-wire.js';
+import { latin1Bytes } from '../arena.js';
+import { Path } from '../path.js';
 import type { BoundPolicy, Explanation } from './bound-policy.js';
-import { checkPath } from './check-path.js';
 import { operationNeeds } from './requests/index.js';
 import { RIGHT_NAMES, RIGHTS, type RightName } from './rights.js';
 
@@ -19,14 +22,20 @@ export interface PathExplanation {
   readonly domid: number;
   readonly dm: number;
   readonly rights: readonly RightExplanation[];
+  /** What must be there before anything is made at the path: the nearest node above that the client may not make. */
+  readonly above: string;
   /** Operations that no policy grants. */
   readonly never: readonly string[];
 }
 
 /** @returns undefined where it is no path */
 export function explainPath(policy: BoundPolicy, path: string): PathExplanation | undefined {
-  const absolute = checkPath(policy, path);
-  if (absolute === undefined) return undefined;
+  const bytes = latin1Bytes(path);
+  const parsed = new Path(0);
+  const isPath = parsed.parseWatched(bytes, 0, bytes.length, policy.home, XENSTORE_REL_PATH_MAX);
+  if (!isPath || /[^\0-\xff]/.test(path)) return undefined;
+  const absolute = parsed.toString();
+  const guard = parsed.special ? 0 : policy.decide(parsed).guard;
   const found = policy.explain(absolute);
   return {
     path: absolute,
@@ -38,6 +47,7 @@ export function explainPath(policy: BoundPolicy, path: string): PathExplanation 
       allows: RIGHTS[right][1],
       by: found.filter(({ rights }) => rights.includes(right)),
     })),
+    above: guard === 0 ? '/' : absolute.slice(0, guard),
     never: operationNeeds().flatMap(({ operation, needs }) => (needs === undefined ? [operation] : [])),
   };
 }

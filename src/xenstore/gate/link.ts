@@ -42,6 +42,12 @@ export class UpstreamLink {
     this.#session = session;
   }
 
+  /** Whether a request that has been sent waits for its reply. */
+  get awaitsReply(): boolean {
+    const [first] = this.inFlight;
+    return first !== undefined && (this.out.size === 0 || first.sentId !== getU32(this.out.bytes(), 4));
+  }
+
   /** Sends a request, or keeps it until upstream is back. */
   send(exchange: Exchange, type: number, transaction: number, bytes: Uint8Array, length: number): void {
     exchange.sentType = type;

@@ -2,7 +2,7 @@
  * The whole state as a stream: connections with what is under way on them, watches, nodes, transactions.
  *
  *     dump(server, options)                    at once: for a live update
- *     new SlicedDump(server, options).step()   nodes and domains only, a slice at a time: for a journal's snapshot
+ *     new SlicedDump(server, options).step()   what outlives the daemon, a slice at a time: for a journal's snapshot
  *
  * A sliced dump shows one moment, the one at which it was begun, whatever happens meanwhile: it reads the nodes through a
  * snapshot, like a transaction.
@@ -59,7 +59,7 @@ export function dump(server: XenstoreServer, options: DumpOptions = {}): Uint8Ar
   return w.bytes().slice();
 }
 
-/** A dump for a file: rings bare, no sockets, no transactions. */
+/** A dump for a file: rings, no sockets, of transactions only that rings have them. */
 export class SlicedDump {
   readonly #walk: NodeWalk;
   readonly #writer = new RecordWriter();
@@ -144,7 +144,11 @@ function writeConnections(
   const rings = [...server.domains].filter((domain) => isServed(server, domain));
   const ringsOf = rings.flatMap((domain) => (domain.connection === null ? [] : [domain.connection]));
   const ids = connectionIds([...ringsOf, ...sockets]);
-  for (const domain of rings) writeDomain(w, domain, extensions, live ? domain.connection : null);
+  for (const domain of rings) {
+    // What is under way on a ring can only be gone on with by who knows where the ring stands.
+    const known = live || (extensions && domain.connection?.ring != null);
+    writeDomain(w, domain, extensions, known ? domain.connection : null);
+  }
   for (const socket of sockets) {
     writeSocket(w, ids.get(socket) as number, options.fdOf?.(socket) ?? NO_FD, socket, extensions);
   }

@@ -18,6 +18,7 @@ import {
   OWN_DOMAIN,
   OWN_MORE_INPUT,
   OWN_RESTRICTED,
+  OWN_RING,
   type OWN_UNWATCH,
   PERM_STALE,
   RECORD_CONNECTION_DATA,
@@ -117,6 +118,19 @@ export function writeDomain(w: RecordWriter, domain: Domain, extensions: boolean
   w.u64(domain.ring?.gfn ?? 0);
   w.end();
   writeRestriction(w, ringId(domain.domid), connection);
+  if (connection !== null) writePosition(w, ringId(domain.domid), connection);
+}
+
+function writePosition(w: RecordWriter, id: number, { ring, transactions }: Connection): void {
+  if (ring === null) return;
+  const { consumed, produced } = ring.position;
+  w.begin(OWN_RING);
+  w.u32(id);
+  w.u32(consumed);
+  w.u32(produced);
+  w.u32(transactions.size);
+  for (const transaction of transactions.keys()) w.u32(transaction);
+  w.end();
 }
 
 export function writeSocket(

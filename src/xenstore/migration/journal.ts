@@ -3,8 +3,10 @@
  * any reply leaves. So a piece is all or nothing, and with it each request and each transaction in it.
  *
  * Written are nodes with what they hold now (NODE_DATA, without permissions: removed with all below it), domains, limits,
- * and watches of rings. Not written is what ends with the daemon: sockets, their watches, open transactions.
+ * watches of rings, and where rings stand: with that, the next daemon goes on in the middle of a request, and neither does
+ * one twice nor leaves one out. Not written is what ends with the daemon: sockets, their watches, what transactions did.
  */
+import type { Connection } from '../connection.js';
 import type { Domain } from '../domains.js';
 import type { Node } from '../node.js';
 import type { Observer } from '../observer.js';
@@ -27,6 +29,8 @@ export class JournalRecords implements Observer {
   readonly #server: XenstoreServer;
   readonly #writer = new RecordWriter();
   readonly #headroom: number;
+  /** To be written once all is done that is done in one go. */
+  readonly #rings = new Set<Connection>();
 
   /** @param headroom bytes left free in front of the records, for whoever frames them */
   constructor(server: XenstoreServer, headroom = 0) {
@@ -37,10 +41,12 @@ export class JournalRecords implements Observer {
 
   /** The headroom and what has been collected, to be written at once; not to be kept. */
   bytes(): Uint8Array {
+    this.#writeRings();
     return this.#writer.bytes();
   }
 
   get length(): number {
+    this.#writeRings();
     return this.#writer.length - this.#headroom;
   }
 
@@ -60,6 +66,11 @@ export class JournalRecords implements Observer {
   domainChanged(domain: Domain): void {
     if (isServed(this.#server, domain)) writeDomain(this.#writer, domain, true, null);
     writeDomainData(this.#writer, this.#server, domain);
+    if (domain.connection !== null) this.ringMoved(domain.connection);
+  }
+
+  ringMoved(connection: Connection): void {
+    this.#rings.add(connection);
   }
 
   domainEnded(domain: Domain): void {
@@ -82,6 +93,15 @@ export class JournalRecords implements Observer {
 
   watchRemoved(watch: Watch): void {
     this.#watch(watch, OWN_UNWATCH);
+  }
+
+  /** Rings that stand elsewhere now. */
+  #writeRings(): void {
+    for (const connection of this.#rings) {
+      const { origin, open, ring } = connection;
+      if (open && ring !== null && isServed(this.#server, origin)) writeDomain(this.#writer, origin, true, connection);
+    }
+    this.#rings.clear();
   }
 
   #watch(watch: Watch, type: typeof RECORD_WATCH_DATA_EXTENDED | typeof OWN_UNWATCH): void {

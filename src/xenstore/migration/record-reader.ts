@@ -12,6 +12,7 @@ import {
   OWN_DOMAIN_ENDED,
   OWN_MORE_INPUT,
   OWN_RESTRICTED,
+  OWN_RING,
   OWN_STATE,
   OWN_TRANSACTION,
   OWN_UNWATCH,
@@ -166,6 +167,7 @@ const DECODERS = new Map<number, Decoder>([
   [OWN_RESTRICTED, (b) => ({ type: OWN_RESTRICTED, connection: b.u32(), domid: b.u16() })],
   [OWN_MORE_INPUT, (b) => ({ type: OWN_MORE_INPUT, connection: b.u32(), input: b.take(b.u32()) })],
   [OWN_STATE, state],
+  [OWN_RING, ring],
   [OWN_TRANSACTION, ownTransaction],
 ]);
 
@@ -278,6 +280,13 @@ function state(b: Body): StreamRecord {
   const journal = b.u32();
   b.u32();
   return { type: OWN_STATE, journal, clock: b.u64() };
+}
+
+function ring(b: Body): StreamRecord {
+  const [connectionId, consumed, produced, count] = [b.u32(), b.u32(), b.u32(), b.u32()];
+  if (count * 4 > b.left) b.fail(`${count} transactions in ${b.left} bytes`);
+  const transactions = Array.from({ length: count }, () => b.u32());
+  return { type: OWN_RING, connection: connectionId, consumed, produced, transactions };
 }
 
 function ownTransaction(b: Body): StreamRecord {

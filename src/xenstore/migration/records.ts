@@ -43,6 +43,12 @@ export const OWN_UNWATCH = 0x50530006;
 /** Ours, in journals only: a domain is no more. `domid u16, pad` */
 export const OWN_DOMAIN_ENDED = 0x50530007;
 
+/**
+ * Ours: where a ring stands. Its input ends at `consumed`; its output begins at `produced`. Which transactions it has open.
+ * `conn-id u32, consumed u32, produced u32, count u32, count × tx-id u32`
+ */
+export const OWN_RING = 0x50530008;
+
 export const CONNECTION_RING = 0;
 export const CONNECTION_SOCKET = 1;
 export const DOMID_INVALID = 0x7ff4;
@@ -137,6 +143,14 @@ export interface MoreInputRecord {
   readonly input: Uint8Array;
 }
 
+export interface RingRecord {
+  readonly type: typeof OWN_RING;
+  readonly connection: number;
+  readonly consumed: number;
+  readonly produced: number;
+  readonly transactions: readonly number[];
+}
+
 export interface StateRecord {
   readonly type: typeof OWN_STATE;
   readonly journal: number;
@@ -172,6 +186,7 @@ export type StreamRecord =
   | RestrictedRecord
   | MoreInputRecord
   | StateRecord
+  | RingRecord
   | OwnTransactionRecord;
 
 /** A stream that can't be taken, and why. Nothing of it has had any effect. */

@@ -8,13 +8,14 @@
  * Trusts nobody: what `record-reader.ts` has left open is checked here, and nothing leaves this server before `finish`. A
  * domain that has gone meanwhile is ended then, so that watchers hear of it.
  */
-import { DOMID_FIRST_RESERVED, XENSTORE_REL_PATH_MAX } from '../../abi/xen/xs-wire.js';
+import { DOMID_FIRST_RESERVED, XENSTORE_REL_PATH_MAX, XS_HEADER_SIZE } from '../../abi/xen/xs-wire.js';
 import { latin1, latin1Bytes } from '../arena.js';
 import type { Connection } from '../connection.js';
 import type { Domain } from '../domains.js';
 import type { Node } from '../node.js';
 import { isQuotaName, setLimit } from '../operations/quota-argument.js';
 import { watchKey } from '../operations/watch.js';
+import { getU32 } from '../output-queue.js';
 import type { Path } from '../path.js';
 import type { PermEntry, Perms } from '../permissions.js';
 import type { XenstoreServer } from '../server.js';
@@ -34,6 +35,7 @@ import {
   OWN_DOMAIN_ENDED,
   OWN_MORE_INPUT,
   OWN_RESTRICTED,
+  OWN_RING,
   OWN_STATE,
   OWN_TRANSACTION,
   OWN_UNWATCH,
@@ -48,13 +50,14 @@ import {
   RECORD_TRANSACTION_DATA,
   RECORD_WATCH_DATA_EXTENDED,
   type RestrictedRecord,
+  type RingRecord,
   type StateRecord,
   StreamError,
   type StreamRecord,
   type TransactionRecord,
   type WatchRecord,
 } from './records.js';
-import { checkTransaction, restoreTransaction, type TransactionImage } from './transactions.js';
+import { checkTransaction, restoreDoomed, restoreTransaction, type TransactionImage } from './transactions.js';
 
 /** Who brings connections to life. Default: rings as INTRODUCE does, sockets not at all. */
 export interface Transports {
@@ -73,6 +76,7 @@ interface ConnectionImage {
   readonly watches: Map<string, WatchRecord>;
   readonly transactions: Map<number, TransactionImage & { readonly paths: Set<string> }>;
   restricted: Domain | null;
+  position: RingRecord | null;
 }
 
 export class Restorer {
@@ -116,7 +120,8 @@ export class Restorer {
       for (const transaction of image.transactions.values()) {
         restoreTransaction(server, connection, transaction, (record) => this.#perms(record));
       }
-      connection.takeOver(image.input, image.partial, image.output);
+      for (const id of image.position?.transactions ?? []) restoreDoomed(server, connection, id);
+      this.#takeOver(connection, image);
     }
     for (const domain of [...server.domains]) {
       if (!domain.privileged && !server.domains.exists(domain.domid)) server.domainGone(domain.domid);
@@ -132,6 +137,15 @@ export class Restorer {
     const error = this.#server.host.introduce?.(domid, gfn, port) ?? null;
     if (error !== null) this.#server.host.log?.(`the ring of domain ${domid} could not be attached: ${error}`);
     return domain.connection;
+  }
+
+  /** What a ring has had of its output since is not sent again. */
+  #takeOver(connection: Connection, { input, partial, output, position }: ConnectionImage): void {
+    if (position === null || connection.ring === null) return connection.takeOver(input, partial, output);
+    const given = Math.min(connection.ring.resume(position), output.length);
+    let end = partial;
+    while (end < given) end += XS_HEADER_SIZE + getU32(output, end + 12);
+    connection.takeOver(input, end - given, output.subarray(given));
   }
 
   #addWatch(connection: Connection, image: ConnectionImage, { path: bytes, token, depth }: WatchRecord): void {
@@ -150,6 +164,9 @@ export class Restorer {
         return this.#state(record);
       case RECORD_CONNECTION_DATA:
         return this.#connection(record);
+      case OWN_RING:
+        this.#image(record.connection).position = record;
+        return;
       case OWN_MORE_INPUT:
         return this.#moreInput(record);
       case OWN_RESTRICTED:
@@ -194,6 +211,7 @@ export class Restorer {
       watches: known?.watches ?? new Map(),
       transactions: known?.transactions ?? new Map(),
       restricted: null,
+      position: null,
     });
   }
 

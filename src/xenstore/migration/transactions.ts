@@ -131,6 +131,15 @@ export function restoreTransaction(
   if (((own?.flags ?? 0) & FLAG_FAILED) !== 0) transaction.failed = 'ENOSPC';
 }
 
+/** A transaction of which only its number is known, unless more is: all it can do is end, with EAGAIN. */
+export function restoreDoomed(server: XenstoreServer, connection: Connection, id: number): void {
+  if (id === 0 || connection.transactions.has(id)) return;
+  const transaction = new Transaction(id, connection, server.store, server.quotas, server.watches);
+  transaction.doomed = true;
+  connection.transactions.set(id, transaction);
+  connection.domain.transactions++;
+}
+
 /** @throws StreamError where the record of ours doesn't go with the nodes */
 export function checkTransaction({ nodes, own }: TransactionImage): void {
   if (own === null) return;

@@ -240,6 +240,18 @@ describe('with a daemon that says what it is told to', () => {
     expect(program.take().map(show)).toEqual(['READ x']);
   });
 
+  it('forgets half a reply when the indexes break in the middle of it', () => {
+    const program = open();
+    program.send('WRITE', 'a|', 3);
+    const [{ requestId }] = asked() as [Message];
+    channel.ring.replies.write(encode(TYPES.READ as number, new Uint8Array(500), requestId).subarray(0, 300));
+    channel.bus.upcall();
+    new DataView(channel.page.buffer).setUint32(2060, 5000, true);
+    channel.bus.upcall();
+    say('WRITE', '', requestId);
+    expect(program.take().map(show)).toEqual(['WRITE']);
+  });
+
   it('skips the header of a reply that is too long', () => {
     const program = open();
     program.send('READ', 'a|', 3);

@@ -2,6 +2,8 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { XS_ERROR, XS_TRANSACTION_END } from '../../../dist/abi/xs-wire.js';
+import { libc, SOCK_STREAM } from '../../../dist/host/libc.js';
+import { acceptUnix, connectUnix, listenUnix } from '../../../dist/host/unix-socket.js';
 import { XenStore, XenStoreError } from '../../../dist/sdk/xenstore.js';
 import { message, StoreServer } from './xenstore-server.js';
 
@@ -425,6 +427,24 @@ describe('connecting', () => {
     await expect(XenStore.connect({ path: '/etc/passwd' })).rejects.toThrow('neither a socket nor a device');
     await daemon.stop();
     await expect(XenStore.connect({ path: daemon.path })).rejects.toThrow(/not there|nobody listens there/);
+  });
+
+  it('waits where others wait to be let in', async () => {
+    const path = `${daemon.path}-busy`;
+    const listener = listenUnix(path, SOCK_STREAM, 1);
+    const first = [connectUnix(path, SOCK_STREAM), connectUnix(path, SOCK_STREAM)];
+    await expect(XenStore.connect({ path, signal: AbortSignal.timeout(50) })).rejects.toThrow('timeout');
+    const connecting = XenStore.connect({ path });
+    const accepted: number[] = [];
+    await expect
+      .poll(() => {
+        const fd = acceptUnix(listener)?.fd;
+        if (fd !== undefined) accepted.push(fd);
+        return accepted.length;
+      })
+      .toBe(3);
+    (await connecting).close();
+    for (const fd of [...first, ...accepted, listener]) libc.close(fd);
   });
 
   it('can be aborted', async () => {

@@ -1,8 +1,11 @@
 // The XenStore client against a server that breaks the protocol, and its parts that look at a server's bytes.
+import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
 
 import { XS_ERROR, XS_READ, XS_TRANSACTION_START, XS_WATCH_EVENT } from '../../../dist/abi/xs-wire.js';
+import { Connection } from '../../../dist/sdk/xenstore/connection.js';
 import { parsePermissions } from '../../../dist/sdk/xenstore/permissions.js';
+import type { Receiver, Transport } from '../../../dist/sdk/xenstore/transport.js';
 import { MessageReader } from '../../../dist/sdk/xenstore/wire.js';
 import { XenStore, XenStoreError } from '../../../dist/sdk/xenstore.js';
 import { message, ScriptedServer, type Seen } from './xenstore-server.js';
@@ -16,8 +19,8 @@ async function connect(answer: (request: Seen) => Buffer | undefined): Promise<v
 }
 
 afterEach(async () => {
-  xs.close();
-  await daemon.close();
+  xs?.close();
+  await daemon?.close();
 });
 
 const BROKEN: [string, (request: Seen) => Buffer, string][] = [
@@ -153,6 +156,58 @@ describe('the reader of messages', () => {
         outcomes.push(reader.push(bytes.subarray(at, at + size), () => true));
       expect(outcomes).toContain(false);
     }
+  });
+});
+
+describe('a connection that is sent anything', () => {
+  /** Messages that mean something, and ones that don't. */
+  const piece = fc.oneof(
+    fc
+      .record({
+        type: fc.integer({ min: 0, max: 27 }),
+        id: fc.integer({ min: 0, max: 8 }),
+        text: fc.string({ maxLength: 40 }),
+      })
+      .map(({ type, id, text }) => message(type, id, text)),
+    fc.tuple(fc.nat(), fc.nat(), fc.nat()).map(([type, id, length]) => message(type, id, 'x', length)),
+    fc.uint8Array({ maxLength: 64 }).map((bytes) => Buffer.from(bytes)),
+  );
+
+  it('settles every request once, and throws nothing', async () => {
+    const property = fc.asyncProperty(
+      fc.array(piece, { maxLength: 12 }),
+      fc.integer({ min: 1, max: 50 }),
+      async (pieces, cut) => {
+        let receiver: Receiver | undefined;
+        const transport: Transport = {
+          path: 'nowhere',
+          maxPayload: 4096,
+          maxOutstanding: 4,
+          answersWatchesItself: true,
+          start: (given) => {
+            receiver = given;
+          },
+          send: () => {},
+          close: () => {},
+        };
+        let losses = 0;
+        const connection = new Connection(transport, { event: () => {}, lost: () => void losses++ });
+        const types = [XS_READ, 4, 5, XS_TRANSACTION_START, 3, XS_READ];
+        const requests = types.map((type) => {
+          const decode = (reply: Buffer): number => reply.length;
+          return connection.request({ type, payload: Buffer.from('x'), operation: 'ask', decode });
+        });
+        const settled = Promise.allSettled(requests);
+        const bytes = Buffer.concat(pieces);
+        for (let at = 0; at < bytes.length; at += cut) receiver?.data(bytes.subarray(at, at + cut));
+        receiver?.ended('the end');
+        for (const { status, reason } of (await settled) as PromiseRejectedResult[]) {
+          if (status === 'rejected') expect(reason).toBeInstanceOf(XenStoreError);
+        }
+        expect(losses).toBe(1);
+      },
+    );
+    await fc.assert(property, { numRuns: 500 });
   });
 });
 

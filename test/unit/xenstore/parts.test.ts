@@ -191,7 +191,7 @@ it('CONTROL tells about quotas, usage, memory and itself', () => {
       .ask('CONTROL', 'help|')
       .split('\n')
       .map((l) => l.split('\t')[0]),
-  ).toEqual(['check', 'log', 'memreport', 'print', 'quota', 'quota-soft', 'help', '|']);
+  ).toEqual(['check', 'live-update', 'log', 'memreport', 'print', 'quota', 'quota-soft', 'help', '|']);
   expect(w.tool.ask('CONTROL', 'toString|')).toBe('EINVAL');
 });
 

@@ -147,6 +147,45 @@ describe('a ring', () => {
     expect(server.domains.get(3)?.outstanding).toBe(0);
   });
 
+  it('leaves a request that is not whole in the page, and waits without turning in circles', () => {
+    const wire = own(3);
+    const request = encode(TYPES.WRITE as number, bytes('a|hello'), 1);
+    wire.guest.raw(request);
+    wire.guest.raw(request.subarray(0, 20));
+    expect(wire.settle()).toBeLessThan(10);
+    expect(wire.guest.get('req_cons')).toBe(request.length);
+    wire.guest.raw(request.subarray(20));
+    wire.settle();
+    expect(wire.guest.take().map(show)).toEqual(['WRITE OK|', 'WRITE OK|']);
+    expect(wire.guest.get('req_cons')).toBe(2 * request.length);
+  });
+
+  it('takes the beginning of a request that the page cannot hold', () => {
+    const wire = own(3);
+    const request = encode(TYPES.WRITE as number, bytes(`a|${'x'.repeat(1500)}`), 1);
+    wire.guest.raw(request.subarray(0, 100));
+    wire.settle();
+    expect(wire.guest.get('req_cons')).toBe(100);
+    for (let at = 100; at < request.length; at += 7) {
+      wire.guest.raw(request.subarray(at, at + 7));
+      wire.settle();
+    }
+    expect(wire.guest.take().map(show)).toEqual(['WRITE OK|']);
+  });
+
+  it('goes on under the next daemon with what the last has not served', () => {
+    const wire = own(3);
+    const request = encode(TYPES.WRITE as number, bytes('a|hello'), 1);
+    wire.guest.raw(request.subarray(0, 20));
+    wire.settle();
+    server.domains.get(3)?.connection?.close(); // as if killed
+    const next = new StoreRing(server, wire.page, { notify() {}, due() {}, more() {}, closed() {} }, 3);
+    wire.guest.raw(request.subarray(20));
+    next.receive();
+    next.flush();
+    expect(wire.guest.take().map(show)).toEqual(['WRITE OK|']);
+  });
+
   it('offers what the server has, or what SET_FEATURE left, and again after the page was wiped', () => {
     expect(own(3).guest.get('server_features')).toBe(server.features);
     expect(local.ask('SET_FEATURE', '4|1|')).toBe('OK|');

@@ -1,0 +1,181 @@
+// A domain whose daemon is killed at any moment, again and again, and goes on from its journal: the domain notices nothing
+// but that its open transactions end with EAGAIN. Every request is done once and answered once, every event comes once.
+import fc from 'fast-check';
+import { expect, it } from 'vitest';
+import { SlicedDump } from '../../dist/xenstore/migration/dump.js';
+import { JournalRecords } from '../../dist/xenstore/migration/journal.js';
+import { Restorer } from '../../dist/xenstore/migration/restore.js';
+import { StoreRing } from '../../dist/xenstore/ring.js';
+import { XenstoreServer } from '../../dist/xenstore/server.js';
+import { RingGuest } from '../support/ring-guest.js';
+import { Client } from '../unit/xenstore/harness.js';
+
+const DOMID = 3;
+/** Where a daemon is killed: having served and not written, having written and not sent, or between two rounds. */
+type Kill = 'served' | 'written' | 'between';
+
+class Machine {
+  readonly page = new Uint8Array(4096);
+  readonly guest = new RingGuest(this.page, () => {});
+  server: XenstoreServer;
+  ring!: StoreRing;
+  kills = 0;
+  /** Of transactions. */
+  again = 0;
+  #journal!: JournalRecords;
+  #snapshot!: Uint8Array;
+  #frames: Uint8Array[] = [];
+
+  constructor() {
+    this.server = this.#make();
+    const tool = new Client(this.server, { domid: 0 });
+    this.server.introduce(DOMID, 1, 1);
+    tool.ask('MKDIR', `/local/domain/${DOMID}|`);
+    tool.ask('SET_PERMS', `/local/domain/${DOMID}|n${DOMID}|`);
+    tool.connection.close();
+    this.#keep();
+  }
+
+  #make(): XenstoreServer {
+    const server: XenstoreServer = new XenstoreServer(
+      {
+        now: () => 0,
+        introduce: (domid) => {
+          const host = { notify: () => {}, due: () => {}, more: () => {}, closed: () => {} };
+          this.ring = new StoreRing(server, this.page, host, domid);
+          return null;
+        },
+      },
+      { hashSeed: 1 },
+    );
+    return server;
+  }
+
+  /** A new snapshot, and changes from now on. */
+  #keep(): void {
+    this.#journal = new JournalRecords(this.server);
+    this.#snapshot = new SlicedDump(this.server, { extensions: true }).step(Number.POSITIVE_INFINITY).chunk.slice();
+    this.#frames = [];
+    this.server.store.observer = this.#journal;
+  }
+
+  /** One round of the daemon, in which it may be killed. */
+  round(kill: Kill | null): void {
+    this.guest.push();
+    this.ring.receive();
+    if (kill === 'served') return this.#kill();
+    if (this.#journal.length > 0) this.#frames.push(this.#journal.bytes().slice());
+    this.#journal.clear();
+    if (kill === 'written') return this.#kill();
+    this.ring.flush();
+    if (kill === 'between') this.#kill();
+  }
+
+  #kill(): void {
+    this.kills++;
+    this.server = this.#make();
+    const restorer = new Restorer(this.server);
+    restorer.stream(this.#snapshot);
+    for (const frame of this.#frames) restorer.frame(frame);
+    restorer.finish();
+    expect(this.server.check()).toEqual([]);
+    this.#keep();
+  }
+}
+
+interface Step {
+  readonly op: 'watch' | 'write' | 'long' | 'start' | 'in' | 'end';
+  readonly rounds: readonly (Kill | null)[];
+  /** How many replies it waits for before it goes on. */
+  readonly patience: number;
+}
+
+const step: fc.Arbitrary<Step> = fc.record({
+  op: fc.constantFrom('watch', 'write', 'write', 'long', 'start', 'in', 'end'),
+  rounds: fc.array(fc.constantFrom<Kill | null>(null, null, null, 'served', 'written', 'between'), { maxLength: 3 }),
+  patience: fc.nat(3),
+});
+
+it('notices nothing of it', () => {
+  let kills = 0;
+  let again = 0;
+  const property = fc.property(fc.array(step, { maxLength: 30 }), (steps) => {
+    const machine = new Machine();
+    const { guest } = machine;
+    const expected: { id: number; what: RegExp }[] = [];
+    const events: string[] = [];
+    const wanted: string[] = [];
+    let id = 1;
+    let tx = 0;
+    let txKills = 0;
+    const ask = (type: string, payload: string, what: RegExp, transaction = 0): void => {
+      expected.push({ id, what });
+      guest.send(type, payload, id++, transaction);
+    };
+    const take = (): void => {
+      for (const { type, requestId, payload } of guest.take()) {
+        if (type === 'WATCH_EVENT') {
+          events.push(payload);
+          continue;
+        }
+        const next = expected.shift();
+        expect({ requestId, payload }).toEqual({
+          requestId: next?.id,
+          payload: expect.stringMatching(next?.what ?? /^$/),
+        });
+        if (type === 'TRANSACTION_START') tx = Number.parseInt(payload, 10);
+      }
+    };
+    const settle = (): void => {
+      for (let n = 0; expected.length > 0; n++) {
+        expect(n, `replies to ${expected.map((e) => e.id).join()}`).toBeLessThan(200);
+        machine.round(null);
+        take();
+      }
+    };
+    ask('WATCH', 'w|t|', /^OK/);
+    wanted.push('w|t|');
+    let watched = 0;
+    let written = 0;
+    for (const { op, rounds, patience } of steps) {
+      if (op === 'watch') {
+        // Done twice, each would fail.
+        if (watched % 2 === 0) ask('WATCH', 'v|u|', /^OK\|$/);
+        else ask('UNWATCH', 'v|u|', /^OK\|$/);
+        if (watched++ % 2 === 0) wanted.push('v|u|');
+      } else if (op === 'write' || op === 'long') {
+        const name = `w/${written++}`;
+        ask('WRITE', `${name}|${op === 'long' ? '.'.repeat(1500) : ''}`, /^OK\|$/);
+        wanted.push(`${name}|t|`);
+      } else if (op === 'start' && tx === 0) {
+        ask('TRANSACTION_START', '|', /^\d+\|$/);
+        settle();
+        txKills = machine.kills;
+      } else if (op === 'in' && tx > 0) {
+        ask('WRITE', 'x|y', /^OK\|$/, tx);
+      } else if (op === 'end' && tx > 0) {
+        settle();
+        const before = machine.kills > txKills;
+        ask('TRANSACTION_END', 'T|', before ? /^EAGAIN\|$/ : /^(OK|EAGAIN)\|$/, tx);
+        if (before) again++;
+        tx = 0;
+      }
+      for (const kill of rounds) machine.round(kill);
+      if (patience > 0) take();
+      if (patience > 2) settle();
+    }
+    settle();
+    for (let n = 0; n < 20; n++) {
+      machine.round(null);
+      take();
+    }
+    expect(events.sort()).toEqual(wanted.sort());
+    expect(machine.server.domains.get(DOMID)?.watches).toBe(1 + (watched % 2));
+    const names = [...machine.server.store.table].filter((node) => node.death === 0).length;
+    expect(names).toBeGreaterThanOrEqual(written);
+    kills += machine.kills;
+  });
+  fc.assert(property, { numRuns: 300 });
+  expect(kills).toBeGreaterThan(500);
+  expect(again).toBeGreaterThan(3);
+});
