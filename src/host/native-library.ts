@@ -7,6 +7,7 @@ import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
 
 const NATIVE = new URL('../../native/', import.meta.url);
+const LIBRARY_SOURCES = ['exports', 'paths', 'files', 'areas', 'ioctls', 'connection', 'user-memory'];
 const LIBRARY_FLAGS = ['-O2', '-fPIC', '-shared', '-fvisibility=hidden', '-Wall', '-Wextra'];
 const PROGRAM_FLAGS = ['-O2', '-Wall', '-Wextra'];
 
@@ -24,7 +25,8 @@ function cacheDirectory(): string {
  * @throws UserError where there is no compiler, or it fails
  */
 export function nativeLibrary(): Promise<string> {
-  return built(['postern.c', 'protocol.h'], LIBRARY_FLAGS, (hash) => `libpostern-${hash}.so`);
+  const sources = LIBRARY_SOURCES.map((name) => `library/${name}.c`);
+  return built([...sources, 'library/library.h', 'protocol.h'], LIBRARY_FLAGS, (hash) => `libpostern-${hash}.so`);
 }
 
 /** A program of native/'s, by its source's path there, without the extension. @throws UserError likewise */
@@ -32,7 +34,7 @@ export function nativeProgram(source: string): Promise<string> {
   return built([`${source}.c`], PROGRAM_FLAGS, (hash) => `${basename(source)}-${hash}`);
 }
 
-/** @param sources the first is compiled, the others are part of what the result depends on */
+/** @param sources the .c files are compiled, the others are part of what the result depends on */
 async function built(
   sources: readonly string[],
   flags: readonly string[],
@@ -50,15 +52,21 @@ async function built(
     // not built yet
   }
   await mkdir(directory, { recursive: true });
-  await build(compiler, flags, sources[0] as string, result);
+  const compiled = sources.filter((name) => name.endsWith('.c'));
+  await build(compiler, flags, compiled, result);
   return result;
 }
 
-async function build(compiler: string, flags: readonly string[], name: string, result: string): Promise<void> {
+async function build(
+  compiler: string,
+  flags: readonly string[],
+  names: readonly string[],
+  result: string,
+): Promise<void> {
   const temporary = `${result}.${randomUUID()}`;
-  const source = new URL(name, NATIVE).pathname;
+  const sources = names.map((name) => new URL(name, NATIVE).pathname);
   try {
-    await promisify(execFile)(compiler, [...flags, '-o', temporary, source, '-ldl', '-lpthread']);
+    await promisify(execFile)(compiler, [...flags, '-o', temporary, ...sources, '-ldl', '-lpthread']);
     await rename(temporary, result); // whole or not at all: others may be building it too
   } catch (error) {
     await rm(temporary, { force: true });
@@ -69,6 +77,6 @@ async function build(compiler: string, flags: readonly string[], name: string, r
           'install one (Debian, Ubuntu: apt-get install gcc libc6-dev) or name it in the environment variable CC.',
       );
     }
-    throw new UserError(`${compiler} could not build ${name}:\n${failure.stderr ?? failure.message}`);
+    throw new UserError(`${compiler} could not build ${basename(result)}:\n${failure.stderr ?? failure.message}`);
   }
 }

@@ -11,7 +11,7 @@ import { idleMemory } from './idle-memory.js';
 import { dmOpInProcess, growth } from './in-process.js';
 import { ioRequest } from './io-request.js';
 import { xenstore } from './xenstore.js';
-import { xenstoreGate } from './xenstore-gate.js';
+import { xenstoreGate, xenstoreXenbus } from './xenstore-gate.js';
 import { xenstoreSize } from './xenstore-size.js';
 import { xenstoreWatches } from './xenstore-watches.js';
 
@@ -25,6 +25,7 @@ const GROUPS: readonly Group[] = [
   xenstoreWatches,
   xenstoreSize,
   xenstoreGate,
+  xenstoreXenbus,
 ];
 
 const digits = (value: number): string => value.toFixed(value < 100 ? 1 : 0);

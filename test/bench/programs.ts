@@ -76,9 +76,9 @@ export interface HostProcess {
   stop(): Promise<void>;
 }
 
-/** Starts `postern host` with domain 1. */
-export async function startHost(name: string): Promise<HostProcess> {
-  const args = [POSTERN, 'host', '--socket', temporary(name), '--domains', '1'];
+/** Starts `postern host` with domain 1. @param options further ones */
+export async function startHost(name: string, ...options: string[]): Promise<HostProcess> {
+  const args = [POSTERN, 'host', '--socket', temporary(name), '--domains', '1', ...options];
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   process.once('exit', () => child.kill('SIGKILL'));
   const tooLong = setTimeout(() => child.kill('SIGKILL'), START_TIMEOUT_MS);

@@ -1,12 +1,18 @@
-/** What the gate adds to a request: through it and past it, by turns, all on one core. */
+/**
+ * What the ways to the store cost beside the daemon's socket, one request at a time and all on one core: the gate, and
+ * /dev/xen/xenbus of a host's dom0, whose ring is the host's own store's or a daemon's.
+ */
 import { writeFileSync } from 'node:fs';
 import { type BenchOptions, type Figure, type Group, median } from './figure.js';
-import { POSTERN, temporary } from './programs.js';
-import { startOurs, XenstoreDaemon } from './xenstore-daemons.js';
+import { firstCpu, type HostProcess, setCpus, startHost, temporary } from './programs.js';
+import { startGate, startOurs } from './xenstore-daemons.js';
+import { XenstoreLoad } from './xenstore-load.js';
 
 const ADDED_US = 30;
 const ROUNDS = 15;
 const QUICK_ROUNDS = 3;
+const WARM_UPS = 5;
+const XENBUS = '/dev/xen/xenbus';
 
 /** Lets the load through, at any rate. */
 const POLICY = {
@@ -18,56 +24,89 @@ const POLICY = {
 export const xenstoreGate: Group = {
   name: 'xenstore-gate',
   async measure(options) {
-    const daemons: XenstoreDaemon[] = [];
+    const loads: XenstoreLoad[] = [];
     try {
-      const daemon = await startOurs();
-      daemons.push(daemon);
-      const gate = await startGate(daemon.socketPath);
-      daemons.unshift(gate);
-      const figures: Figure[] = [];
-      for (const what of ['read', 'write']) figures.push(await measure(what, daemon, gate, options));
-      return figures;
+      const direct = await startOurs();
+      loads.push(direct);
+      const policy = temporary('gate-policy.json');
+      writeFileSync(policy, JSON.stringify(POLICY));
+      const gate = await startGate('--domid', '1', '--upstream', direct.path, '--policy', policy);
+      loads.unshift(gate);
+      return [
+        await added('xenstore-gate.read', 'read', direct, gate, options, ADDED_US),
+        await added('xenstore-gate.write', 'write', direct, gate, options, ADDED_US),
+      ];
     } finally {
-      for (const daemon of daemons) await daemon.stop();
+      for (const load of loads) await load.stop();
     }
   },
 };
 
-function startGate(upstream: string): Promise<XenstoreDaemon> {
-  const policy = temporary('gate-policy.json');
-  writeFileSync(policy, JSON.stringify(POLICY));
-  const path = temporary('gate');
-  const options = ['--domid', '1', '--socket', path, '--upstream', upstream, '--policy', policy];
-  return XenstoreDaemon.start('postern gate', [process.execPath, POSTERN, 'gate', ...options], path);
-}
+export const xenstoreXenbus: Group = {
+  name: 'xenstore-xenbus',
+  async measure(options) {
+    const hosts: HostProcess[] = [];
+    const loads: XenstoreLoad[] = [];
+    try {
+      const whole = await startHost('xenbus-whole');
+      hosts.push(whole);
+      const external = await startHost('xenbus-external', '--xenstore', 'external');
+      hosts.push(external);
+      for (const { pid } of hosts) setCpus(pid, firstCpu());
+      const embedded = await XenstoreLoad.on('host', whole.pid, whole.variables.XENSTORED_PATH as string);
+      loads.push(embedded);
+      const daemon = await startOurs('--host', external.variables.POSTERN_HOST as string);
+      loads.push(daemon);
+      const figures: Figure[] = [];
+      for (const [name, direct, host] of [
+        ['embedded', embedded, whole],
+        ['daemon', daemon, external],
+      ] as const) {
+        const ring = await XenstoreLoad.on(XENBUS, direct.pid, XENBUS, host.variables);
+        loads.unshift(ring);
+        figures.push(await added(`xenstore-xenbus.${name}.read`, 'read', direct, ring, options));
+      }
+      return figures;
+    } finally {
+      for (const load of loads) await load.stop();
+      for (const host of hosts) await host.stop();
+    }
+  },
+};
 
-async function measure(
+/** @param bound of what is added; without it the figure only explains others, and is a ratio to the direct way */
+async function added(
+  name: string,
   what: string,
-  daemon: XenstoreDaemon,
-  gate: XenstoreDaemon,
+  direct: XenstoreLoad,
+  detour: XenstoreLoad,
   { quick }: BenchOptions,
+  bound?: number,
 ): Promise<Figure> {
-  const command = `latency ${what} 3000`;
-  for (const one of [daemon, gate]) {
+  const command = `latency ${what} 2000`;
+  for (const one of [direct, detour]) {
     await one.place('one core');
-    await one.run(command);
+    for (let i = 0; i < WARM_UPS; i++) await one.run(command);
   }
-  const rounds: { direct: readonly number[]; through: readonly number[] }[] = [];
+  const rounds: { direct: readonly number[]; detour: readonly number[] }[] = [];
   for (let i = 0; i < (quick ? QUICK_ROUNDS : ROUNDS); i++) {
-    rounds.push({ direct: (await daemon.run(command)).us, through: (await gate.run(command)).us });
+    rounds.push({ direct: (await direct.run(command)).us, detour: (await detour.run(command)).us });
   }
-  const added = (i: 0 | 1) =>
-    median(rounds.map(({ direct, through }) => (through[i] as number) - (direct[i] as number)));
-  const direct = median(rounds.map((round) => round.direct[0] as number));
+  const of = (i: 0 | 1, pick: (d: number, t: number) => number) =>
+    median(rounds.map((round) => pick(round.direct[i] as number, round.detour[i] as number)));
+  const common = { name: `${name}.one-core`, unit: 'us' } as const;
+  if (bound !== undefined) {
+    const value = of(0, (d, t) => t - d);
+    const note = `added to ${of(0, (d) => d).toFixed(1)} us without it`;
+    return { ...common, value, baseline: bound, ratio: value / bound, target: 1, against: 'bound', note };
+  }
   return {
-    name: `xenstore-gate.${what}.one-core`,
-    unit: 'us',
-    value: added(0),
-    p99: added(1),
-    baseline: ADDED_US,
-    ratio: added(0) / ADDED_US,
-    target: 1,
-    against: 'bound',
-    note: `added to ${direct.toFixed(1)} us without it`,
+    ...common,
+    value: of(0, (_, t) => t),
+    p99: of(1, (_, t) => t),
+    baseline: of(0, (d) => d),
+    baselineP99: of(1, (d) => d),
+    ratio: of(0, (d, t) => t / d),
+    against: `socket of ${direct.name}`,
   };
 }

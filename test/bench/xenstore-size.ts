@@ -3,7 +3,8 @@
  * a transaction, and the longest that any request of a mixed load takes.
  */
 import { type Figure, type Group, median } from './figure.js';
-import { type Answer, startC, startOurs, type XenstoreDaemon } from './xenstore-daemons.js';
+import { startC, startOurs } from './xenstore-daemons.js';
+import type { Answer, XenstoreLoad } from './xenstore-load.js';
 
 const NODES = 100_000;
 const TRANSACTIONS = 1000;
@@ -14,6 +15,8 @@ const STARTS = 'throughput start 1 50 500';
 const MIXED = `mixed 4 1000 ${NODES}`;
 const ROUNDS = 9;
 const QUICK_ROUNDS = 3;
+/** Seconds until the code for a mixed load is compiled: while it is, the collector waits for the compiler's threads. */
+const MIXED_WARM_UPS = 5;
 /** A store's figures are its own only once the program has compiled and its heap has its usual size. */
 const WARM_UP = ['throughput write 8 64 300000', 'transactions 1 8 10000', 'throughput read 8 64 300000'];
 
@@ -27,7 +30,7 @@ interface Measured {
   readonly first: boolean;
 }
 
-async function measure(daemon: XenstoreDaemon, rounds: number): Promise<Measured> {
+async function measure(daemon: XenstoreLoad, rounds: number): Promise<Measured> {
   await daemon.place('a core each');
   await daemon.run('sleep');
   for (const command of WARM_UP) await daemon.run(command);
@@ -35,6 +38,7 @@ async function measure(daemon: XenstoreDaemon, rounds: number): Promise<Measured
   await daemon.run(`nodes ${NODES}`);
   const nodeBytes = ((await daemon.anonymousBytes()) - before) / NODES;
   await daemon.run(`open ${TRANSACTIONS} 100`);
+  for (let i = 0; i < MIXED_WARM_UPS; i++) await daemon.run(MIXED);
   const first = await daemon.goFirst();
   const startUs: number[] = [];
   const mixed: Answer[] = [];
@@ -49,7 +53,7 @@ export const xenstoreSize: Group = {
   name: 'xenstore-size',
   async measure({ quick }) {
     const rounds = quick ? QUICK_ROUNDS : ROUNDS;
-    const daemons: XenstoreDaemon[] = [];
+    const daemons: XenstoreLoad[] = [];
     try {
       const ours = await startOurs();
       daemons.push(ours);

@@ -3,7 +3,8 @@
  * looks at every watch at every change.
  */
 import { type Figure, type Group, median } from './figure.js';
-import { startC, startOurs, type XenstoreDaemon } from './xenstore-daemons.js';
+import { startC, startOurs } from './xenstore-daemons.js';
+import type { XenstoreLoad } from './xenstore-load.js';
 
 const FEW = 10;
 const MANY = [10_000, 100_000] as const;
@@ -19,7 +20,7 @@ const WRITES = 20_000;
 const WRITES_OF_C = 200;
 
 /** Nanoseconds a write with watches set elsewhere: so many, or as many as could be set in time. */
-async function write(daemon: XenstoreDaemon, watches: number, writes: number): Promise<{ ns: number; set: number }> {
+async function write(daemon: XenstoreLoad, watches: number, writes: number): Promise<{ ns: number; set: number }> {
   const { set } = await daemon.run(`watches ${watches} ${WATCHES_PER_CONNECTION} ${SET_TIMEOUT_MS}`);
   const { ns } = await daemon.run(`throughput write 1 16 ${writes}`);
   await daemon.run('release');
@@ -29,7 +30,7 @@ async function write(daemon: XenstoreDaemon, watches: number, writes: number): P
 export const xenstoreWatches: Group = {
   name: 'xenstore-watches',
   async measure({ quick }) {
-    const daemons: XenstoreDaemon[] = [];
+    const daemons: XenstoreLoad[] = [];
     try {
       const ours = await startOurs();
       daemons.push(ours);

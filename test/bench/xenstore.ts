@@ -6,7 +6,8 @@
  */
 import { type BenchOptions, type Figure, fromRounds, type Group, median, type Round } from './figure.js';
 import { temporary } from './programs.js';
-import { type Answer, type Placement, startC, startLeast, startOurs, type XenstoreDaemon } from './xenstore-daemons.js';
+import { startC, startLeast, startOurs } from './xenstore-daemons.js';
+import type { Answer, Placement, XenstoreLoad } from './xenstore-load.js';
 
 interface Case {
   readonly name: string;
@@ -64,7 +65,7 @@ const LEAST = ['read.1-connection', 'one-at-a-time.read.one-core', 'transaction.
 export const xenstore: Group = {
   name: 'xenstore',
   async measure(options) {
-    const daemons: XenstoreDaemon[] = [];
+    const daemons: XenstoreLoad[] = [];
     try {
       const ours = await startOurs();
       daemons.push(ours);
@@ -94,12 +95,7 @@ function explaining(prefix: string, names: readonly string[]): Case[] {
 }
 
 /** Rounds on both, by turns, once both have been warmed up: daemons live long. */
-async function measure(
-  one: Case,
-  ours: XenstoreDaemon,
-  other: XenstoreDaemon,
-  { quick }: BenchOptions,
-): Promise<Figure> {
+async function measure(one: Case, ours: XenstoreLoad, other: XenstoreLoad, { quick }: BenchOptions): Promise<Figure> {
   for (const daemon of [ours, other]) {
     await daemon.place(one.placement);
     const end = Date.now() + WARM_UP_MS;

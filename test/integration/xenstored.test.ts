@@ -4,13 +4,15 @@ import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { nativeLibrary } from '../../dist/host/native-library.js';
 import { requires } from '../support/requires.js';
-import { CLI } from './harness.js';
+import { CLI, Run } from './harness.js';
 import { Gone, T, TestDaemon, type WireClient } from './xenstored-client.js';
 
 const XENSTORE_WATCH = '/usr/bin/xenstore-watch';
+const TEST_XENSTORE = '/usr/lib/xen-4.17/bin/test-xenstore';
 const TOOLS = requires({
-  commands: [XENSTORE_WATCH, '/usr/lib/xen-4.17/bin/xenstore-control'],
+  commands: [XENSTORE_WATCH, TEST_XENSTORE, '/usr/lib/xen-4.17/bin/xenstore-control'],
   packages: ['xenstore-utils', 'xen-utils-4.17'],
 });
 
@@ -309,5 +311,51 @@ describe('a live update', () => {
       expect((await ended)[0]).toBe(0);
       expect(seen).toBe('/w\n/w/a\n/w/b\n');
     });
+  });
+});
+
+describe.skipIf(!TOOLS.ok)(TOOLS.named('a kernel with programs behind it'), () => {
+  it('notices nothing of kills and live updates: each request is done once and answered once', async () => {
+    const host = new Run(['host', '--socket', 'HOME/host', '--xenstore', 'external']);
+    const socket = join(host.home, 'host');
+    const args = ['--state', daemon.state, '--host', socket];
+    try {
+      await host.says('host is up');
+      await daemon.start(...args);
+      const env = {
+        ...process.env,
+        LD_PRELOAD: await nativeLibrary(),
+        POSTERN_HOST: socket,
+        XENSTORED_PATH: '/dev/xen/xenbus',
+      };
+      // Debian's own test of a XenStore: random requests, transactions among them, and it knows what must come of each.
+      const random = spawn(TEST_XENSTORE, ['-r', '6'], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+      let said = '';
+      for (const stream of [random.stdout, random.stderr]) {
+        stream.on('data', (text: Buffer) => {
+          said += text.toString();
+        });
+      }
+      const ended = once(random, 'close');
+      for (let round = 0; round < 4; round++) {
+        await new Promise((resolve) => setTimeout(resolve, 300 + Math.random() * 300));
+        if (round % 2 === 0) {
+          await daemon.end('SIGKILL');
+          await daemon.start(...args);
+        } else {
+          const before = daemon.output;
+          daemon.signal('SIGHUP');
+          while (!daemon.output.slice(before.length).includes('taken over')) await new Promise((r) => setTimeout(r, 5));
+        }
+      }
+      expect((await ended)[0], said).toBe(0);
+      const client = await daemon.client();
+      expect(await client.ask(T.CONTROL, 'check\0')).toBe('OK\0');
+      client.close();
+      await daemon.end('SIGTERM');
+    } finally {
+      host.child.kill('SIGTERM');
+      await host.ended;
+    }
   });
 });
