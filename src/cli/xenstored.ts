@@ -4,6 +4,7 @@ import { Command } from 'commander';
 import { DaemonThread } from '../daemons/daemon-thread.js';
 import { HANDOVER_VARIABLE, type XenstoredInfo, type XenstoredOptions } from '../daemons/xenstored/options.js';
 import { defaultSocketPath } from '../daemons/xenstored/socket-path.js';
+import { UserError } from '../host/native-library.js';
 import { print, printJson, say } from './output.js';
 
 interface Options {
@@ -38,10 +39,10 @@ export function xenstoredCommand(): Command {
 Examples:
   postern xenstored --socket /tmp/xs/socket --state /tmp/xs/state
   XENSTORED_PATH=/tmp/xs/socket xenstore-ls
-  XENSTORED_PATH=/tmp/xs/socket xenstore-control live-update "$(which postern)"
+  kill -HUP PID                                          a live update
 
-Live update: on SIGHUP, or by xenstore-control live-update, the process becomes the program anew. Its process id, its
-clients' connections, watches and transactions stay.`,
+Live update: on SIGHUP, or by xenstore-control live-update FILE, the process becomes the program that is on the disk now
+(or FILE). Its process id and its clients' connections, watches and transactions stay.`,
     )
     .action(serve);
 }
@@ -58,7 +59,10 @@ async function serve(options: Options): Promise<void> {
   announce(options, data, daemon.info);
   const error = await daemon.ended;
   process.off('SIGINT', end).off('SIGTERM', end).off('SIGHUP', update);
-  if (error !== undefined) throw error;
+  if (error === undefined) return;
+  // The machine's fault, such as a full disk: nobody was told of what could not be kept.
+  if ('syscall' in error) throw new UserError(`the daemon has ended: ${error.message}; what was acknowledged is kept`);
+  throw error;
 }
 
 function daemonOptions(options: Options): XenstoredOptions {

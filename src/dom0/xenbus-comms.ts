@@ -61,6 +61,8 @@ export class XenbusComms {
   private received = 0;
   private nextId = 1;
   private nextToken = 1;
+  /** Events that have come, for after the replies that came with them: Linux hands them to a thread of its own. */
+  private events: (() => void)[] = [];
   private pumping = false;
 
   /**
@@ -134,6 +136,7 @@ export class XenbusComms {
       const read = this.read();
       moved = wrote || read;
       if (moved) this.notify();
+      this.fireEvents();
       this.wakeStalled();
     }
     this.pumping = false;
@@ -219,7 +222,7 @@ export class XenbusComms {
   }
 
   private dispatch(type: number, id: number, payload: Uint8Array): void {
-    if (type === XS_WATCH_EVENT) this.fire(payload);
+    if (type === XS_WATCH_EVENT) this.queueEvent(payload);
     else this.finish(id, type, payload);
   }
 
@@ -230,11 +233,18 @@ export class XenbusComms {
   }
 
   /** An event is a path and a token, and nothing else. */
-  private fire(payload: Uint8Array): void {
+  private queueEvent(payload: Uint8Array): void {
     const end = payload.indexOf(0);
     if (end < 0 || payload.indexOf(0, end + 1) !== payload.length - 1) return;
     const token = String.fromCharCode(...payload.subarray(end + 1, payload.length - 1));
-    this.watches.get(token)?.fired(payload.subarray(0, end + 1));
+    this.events.push(() => this.watches.get(token)?.fired(payload.subarray(0, end + 1)));
+  }
+
+  private fireEvents(): void {
+    if (this.events.length === 0) return;
+    const { events } = this;
+    this.events = [];
+    for (const fire of events) fire();
   }
 
   private wakeStalled(): void {

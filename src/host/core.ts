@@ -17,6 +17,7 @@ import { HandedFiles } from './handed-files.js';
 import { LatencyHistogram } from './latency.js';
 import { memoryFiles } from './memory-files.js';
 import { Reactor } from './reactor.js';
+import { homeRequests, KernelTool, type StoreRequest, uuidOf } from './store-home.js';
 import { Trace } from './trace.js';
 import { XenbusStreams } from './xenbus-streams.js';
 
@@ -37,6 +38,7 @@ export class HostCore {
   /** None where a daemon of its own serves the store. */
   private readonly xenstore: EmbeddedXenstore | undefined;
   private readonly gates: EmbeddedGates | undefined;
+  private readonly toolstack: { ask(requests: Iterable<StoreRequest>): void };
   private readonly latencies = new LatencyHistogram();
   private readonly player: GuestPlayer;
 
@@ -61,6 +63,7 @@ export class HostCore {
         ? new EmbeddedXenstore(this.reactor, this.hypervisor, { page, port: xenbus.port }, options.xenstorePath)
         : undefined;
     this.gates = this.xenstore && new EmbeddedGates(this.xenstore.service, this.trace);
+    this.toolstack = this.xenstore ?? new KernelTool(xenbus);
     this.player = new GuestPlayer(this.reactor, this.latencies);
     for (const plan of options.domains) this.createNow(plan);
   }
@@ -162,11 +165,12 @@ export class HostCore {
     return beginHvmDomain(this.hypervisor, plan.introduced ? { ...plan, handle: randomBytes(16) } : plan);
   }
 
-  /** Where a daemon of its own serves the store, introducing is whoever's who talks to it. */
+  /** As a toolstack does, of whichever store there is. */
   private introduce(domain: Domain, plan: DomainPlan): void {
     if (!plan.introduced || domain.isDying) return;
-    const ring = giveStoreRing(domain);
-    this.xenstore?.introduceDomain(domain, ring, plan);
+    const { domid, handle, maxVcpus: vcpus } = domain;
+    const { memoryMiB } = plan;
+    this.toolstack.ask(homeRequests({ domid, uuid: uuidOf(handle), memoryMiB, vcpus, ...giveStoreRing(domain) }));
   }
 
   /** Once, after whatever else waits. */

@@ -4,15 +4,13 @@
  */
 import { randomInt } from 'node:crypto';
 import { XenError } from '../boundary/xen-error.js';
-import type { StoreRingOfDomain } from '../hypervisor/build-domain.js';
-import type { Domain } from '../hypervisor/domain.js';
 import { mapForeign } from '../hypervisor/foreign-frames.js';
 import type { Hypervisor } from '../hypervisor/hypervisor.js';
 import { XenstoreServer } from '../xenstore/server.js';
 import { mapShared } from './libc.js';
 import { fromSystem, type MemoryFileExtent } from './memory-files.js';
 import type { Reactor } from './reactor.js';
-import { uuidOf, writeHome } from './store-home.js';
+import { askDirectly, type StoreRequest } from './store-home.js';
 import { type MappedPage, type RingPlatform, XenstoreRings } from './xenstore-rings.js';
 import { XenstoreService } from './xenstore-service.js';
 import { XenstoreSocket } from './xenstore-socket.js';
@@ -63,13 +61,9 @@ export class EmbeddedXenstore {
     return true;
   }
 
-  /** Makes a domain's home in the store, as a toolstack does, and begins to serve its ring. */
-  introduceDomain(domain: Domain, { gfn, port }: StoreRingOfDomain, { memoryMiB }: { memoryMiB: number }): void {
-    const { domid } = domain;
-    const uuid = uuidOf(domain.handle);
-    writeHome(this.server, { domid, uuid, memoryMiB, vcpus: domain.maxVcpus, gfn, port });
-    const error = this.server.introduce(domid, gfn, port);
-    if (error !== null) throw new XenError('EINVAL', `XenStore cannot serve domain ${domid}: ${error}`);
+  /** What a toolstack asks, such as to introduce a domain. */
+  ask(requests: Iterable<StoreRequest>): void {
+    askDirectly(this.server, requests);
     this.settleSoon();
   }
 

@@ -31,7 +31,7 @@ export function endsWithUs(child: ChildProcess): void {
   child.once('exit', () => children.delete(child));
 }
 
-export async function endProcess(child: ChildProcess): Promise<void> {
+async function endProcess(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   const ended = new Promise((resolve) => child.once('exit', resolve));
   child.kill('SIGTERM');

@@ -22,7 +22,7 @@ interface Case {
 
 const PIPELINED = 1 / 1.5;
 const TRANSACTIONS = 1 / 2;
-const ROUNDS = 15;
+const ROUNDS = 9;
 const QUICK_ROUNDS = 3;
 const WARM_UP_MS = 700;
 

@@ -34,6 +34,7 @@ export const PROGRAMS: readonly Program[] = [
   { name: 'oracle-layout', ...ABP },
   { name: 'oracle-threads', ...ABP },
   { name: 'oracle-destroy', ...ABP },
+  { name: 'oracle-xenbus', ...NONE },
   { name: 'oracle-grant', ...ABP, notRun: 'gntdev and gntalloc come with the block backend' },
 ];
 

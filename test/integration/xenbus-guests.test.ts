@@ -226,6 +226,23 @@ describe('a guest of a daemon that is a process of its own', () => {
     expect(await introduced(1)).toBe(true);
   });
 
+  it('keeps its transaction and half of a long request over a live update', async () => {
+    const guest = await make();
+    const [started] = await guest.all(1, 'TRANSACTION_START', '|');
+    const tx = Number.parseInt(started?.split(' ')[1] ?? '', 10);
+    const request = encode(TYPES.WRITE as number, bytes(`long|${'x'.repeat(1800)}`), 9, tx);
+    guest.ring.raw(request.subarray(0, 900));
+    await local.ask('READ', '/tool|');
+    await until('the page is empty', () => guest.ring.get('req_cons') === guest.ring.get('req_prod'));
+    daemon?.kill('SIGHUP');
+    await until('the next is up', () => said.match(/XenStore is up/g)?.length === 2);
+    guest.ring.raw(request.subarray(900));
+    expect(await guest.take(1)).toEqual(['WRITE OK|']);
+    guest.ring.send('TRANSACTION_END', 'T|', 3, tx);
+    expect(await guest.take(1)).toEqual(['TRANSACTION_END OK|']);
+    expect(await guest.all(1, 'READ', 'long|')).toEqual([`READ ${'x'.repeat(1800)}`]);
+  });
+
   it('may be in the middle of a request then', async () => {
     const guest = await make();
     const request = encode(TYPES.WRITE as number, bytes('a|hello'), 9);

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { nativeLibrary } from '../../dist/host/native-library.js';
 import { requires } from '../support/requires.js';
-import { CLI, type Ended, program, Run, until } from './harness.js';
+import { CLI, type Ended, postern, program, Run, until } from './harness.js';
 
 const XENBUS = '/dev/xen/xenbus';
 const TEST_XENSTORE = '/usr/lib/xen-4.17/bin/test-xenstore';
@@ -22,6 +22,7 @@ const tools = requires({
 const READ = 2;
 const TRANSACTION_START = 6;
 const TRANSACTION_END = 7;
+const IS_INTRODUCED = 17;
 const RESTRICT = 20;
 
 /** A host, and perhaps a daemon of its own for it. */
@@ -201,6 +202,25 @@ describe.skipIf(!tools.ok)(tools.named('a daemon of its own'), () => {
     }
   });
 
+  it('is asked to introduce the domains that are made, and hears of their end', async () => {
+    const dom0 = await new Dom0('external').up();
+    const command = (...args: string[]) => postern(['domain', ...args, '--host', dom0.socket]);
+    const ask = async (request: string) => (await dom0.run(XENBUS, program('xs-raw'), request)).stdout.trim();
+    try {
+      expect((await command('create')).stdout).toBe('1\n'); // before there is a daemon
+      await dom0.startDaemon('ours');
+      await until('domain 1 is introduced', async () => (await ask(`${IS_INTRODUCED}:1|`)) === '17 T|', 20_000);
+      expect((await command('create')).stdout).toBe('2\n');
+      await until('domain 2 is introduced', async () => (await ask(`${IS_INTRODUCED}:2|`)) === '17 T|', 20_000);
+      expect(await ask(`${READ}:/local/domain/2/domid|`)).toBe('2 2');
+      expect((await command('destroy', '1')).status).toBe(0);
+      await until('domain 1 is released', async () => (await ask(`${IS_INTRODUCED}:1|`)) === '17 F|', 20_000);
+      await until('nothing holds it', async () => !(await command('list')).stdout.includes('dying'), 20_000);
+    } finally {
+      await dom0.down();
+    }
+  });
+
   it('is one: a second is told so', async () => {
     const dom0 = await new Dom0('external').up();
     try {
@@ -211,6 +231,33 @@ describe.skipIf(!tools.ok)(tools.named('a daemon of its own'), () => {
       expect(stderr).toContain('no other daemon');
       expect(status).not.toBe(0);
     } finally {
+      await dom0.down();
+    }
+  });
+
+  it('keeps watches and transactions of programs behind the kernel over a live update', async () => {
+    const dom0 = await new Dom0('external').up();
+    const xs = program('xs-raw');
+    let watcher: Run | undefined;
+    let transaction: Run | undefined;
+    try {
+      await dom0.startDaemon('ours');
+      const run = dom0.start(XENBUS, 'xenstore-watch', '-n', '2', '/kept');
+      watcher = run;
+      await until('the watch is set', () => run.stdout.includes('/kept'), 20_000);
+      const begun = dom0.start(XENBUS, xs, `${TRANSACTION_START}:|`, 'hold');
+      transaction = begun;
+      await until('a transaction has begun', () => begun.stdout.includes('|'), 20_000);
+      dom0.daemon?.kill('SIGHUP');
+      await until('it says so', () => dom0.daemonSaid.match(/XenStore is up/g)?.length === 2, 20_000);
+      await dom0.run(XENBUS, 'xenstore-write', '/kept/one', 'x');
+      await until('it has fired', () => run.stdout.includes('/kept/one'), 20_000);
+      begun.child.stdin?.end();
+      await begun.ended;
+      expect((await dom0.run(XENBUS, xs, `${READ}:/kept/one|`)).stdout).toBe('2 x\n');
+    } finally {
+      await watcher?.clean();
+      await transaction?.clean();
       await dom0.down();
     }
   });

@@ -195,7 +195,10 @@ describe('what is acknowledged is kept', () => {
     const other = join(daemon.home, 'other');
     expect(await start('--socket', other, '--state', daemon.state)).toContain('another daemon keeps its state in');
     expect(await start('--socket', daemon.state)).toContain('is no socket');
-    expect(await (await daemon.client()).ask(T.READ, '/local/domain/0/domid\0')).toBe('0');
+    const client = await daemon.client();
+    expect(await client.ask(T.READ, '/local/domain/0/domid\0')).toBe('0');
+    expect(await client.ask(T.DIRECTORY, '/\0')).toBe('tool\0local\0');
+    expect(await client.ask(T.DIRECTORY, '/tool\0')).toBe('xenstored\0');
   });
 });
 

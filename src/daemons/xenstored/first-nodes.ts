@@ -1,13 +1,12 @@
 /**
- * What a fresh store holds: C xenstored's own node, and what toolstacks take for granted about dom0, which on Xen a program
- * of its own (xen-init-dom0) writes at boot. The domain's kernel writes the rest.
+ * What a fresh store holds beside C xenstored's own node, which the server makes: what toolstacks take for granted about
+ * dom0, which on Xen a program of its own (xen-init-dom0) writes at boot. The domain's kernel writes the rest.
  */
 import { latin1Bytes } from '../../xenstore/arena.js';
 import type { XenstoreServer } from '../../xenstore/server.js';
 import type { Actor } from '../../xenstore/view.js';
 
 const nodes = (domid: number): Record<string, string> => ({
-  '/tool/xenstored': '',
   [`/local/domain/${domid}/domid`]: `${domid}`,
   [`/local/domain/${domid}/name`]: 'Domain-0',
 });

@@ -5,7 +5,7 @@
  * as dom0, as Xen's daemons do: the socket is the user's own (0600).
  */
 import { randomInt } from 'node:crypto';
-import { chmodSync, unlinkSync } from 'node:fs';
+import { chmodSync, rmSync } from 'node:fs';
 import { XS_CONTROL } from '../../abi/xs-wire.js';
 import { UserError } from '../../host/native-library.js';
 import type { Reactor } from '../../host/reactor.js';
@@ -73,7 +73,7 @@ export class Xenstored implements Daemon {
 
   close(): void {
     this.#journal?.stop(true);
-    unlinkSync(this.#options.socketPath);
+    rmSync(this.#options.socketPath, { force: true });
     this.#socket.close();
     this.#service.close();
     this.#attachment?.close();
@@ -156,7 +156,8 @@ export class Xenstored implements Daemon {
   }
 
   #counts(): { nodes: number; connections: number } {
-    return { nodes: this.#server.store.table.size, connections: this.#server.connections.size };
+    const nodes = [...this.#server.domains].reduce((sum, domain) => sum + domain.nodes, 0);
+    return { nodes, connections: this.#server.connections.size };
   }
 
   #beforeReplies(): void {

@@ -4,16 +4,20 @@
  *     dump(server, options)                    at once: for a live update
  *     new SlicedDump(server, options).step()   what outlives the daemon, a slice at a time: for a journal's snapshot
  *
- * A sliced dump shows one moment, the one at which it was begun, whatever happens meanwhile: it reads the nodes through a
- * snapshot, like a transaction.
+ * A sliced dump shows the nodes as they were at one moment, the one at which it was begun, whatever happens meanwhile: it
+ * reads them through a snapshot, like a transaction. Domains and the watches of their rings it shows as they are when
+ * their turn comes: who has all changes since that moment too, in a journal, comes out right.
  */
 import type { Connection } from '../connection.js';
+import type { Domain } from '../domains.js';
 import { type Node, visibleAt } from '../node.js';
 import type { XenstoreServer } from '../server.js';
 import type { Store } from '../store.js';
 import {
-  connectionIds,
+  FIRST_SOCKET_ID,
   isServed,
+  ringId,
+  type WatchType,
   writeDomain,
   writeDomainData,
   writeGlobalQuotas,
@@ -50,7 +54,10 @@ export interface DumpOptions {
 /** @returns the stream, the caller's to keep */
 export function dump(server: XenstoreServer, options: DumpOptions = {}): Uint8Array {
   const w = new RecordWriter();
-  const ids = writeHead(w, server, options, true);
+  const ids = new Map<Connection, number>();
+  for (const _ of head(w, server, options, ids)) {
+    // all at once
+  }
   const walk = new NodeWalk(server.store);
   while (!walk.step(w, Number.POSITIVE_INFINITY)) {}
   walk.close();
@@ -63,10 +70,12 @@ export function dump(server: XenstoreServer, options: DumpOptions = {}): Uint8Ar
 export class SlicedDump {
   readonly #walk: NodeWalk;
   readonly #writer = new RecordWriter();
+  readonly #head: Iterator<void>;
+  #inHead = true;
 
   constructor(server: XenstoreServer, options: DumpOptions) {
     this.#walk = new NodeWalk(server.store);
-    writeHead(this.#writer, server, options, false);
+    this.#head = head(this.#writer, server, options, null);
   }
 
   /**
@@ -75,36 +84,36 @@ export class SlicedDump {
    */
   step(bytes: number): { readonly chunk: Uint8Array; readonly done: boolean } {
     const w = this.#writer;
-    if (w.length >= bytes) return this.#handOut(false);
-    const done = this.#walk.step(w, bytes);
+    w.clear();
+    while (this.#inHead && w.length < bytes) this.#inHead = this.#head.next().done !== true;
+    const done = !this.#inHead && this.#walk.step(w, bytes);
     if (done) {
       this.#walk.close();
       writeEnd(w);
     }
-    return this.#handOut(done);
+    return { chunk: w.bytes(), done };
   }
 
   /** Ends it early. */
   close(): void {
     this.#walk.close();
   }
-
-  #handOut(done: boolean): { readonly chunk: Uint8Array; readonly done: boolean } {
-    const chunk = this.#writer.bytes();
-    this.#writer.clear();
-    return { chunk, done };
-  }
 }
 
-/** All before the nodes of the tree. @returns numbers of the connections that are in it */
-function writeHead(
+/**
+ * Writes all before the nodes of the tree, a piece a step.
+ * @param ids for a live update: gets the numbers of the connections that are in it
+ */
+function* head(
   w: RecordWriter,
   server: XenstoreServer,
   options: DumpOptions,
-  live: boolean,
-): Map<Connection, number> {
+  ids: Map<Connection, number> | null,
+): Generator<void> {
   const version = options.version ?? STREAM_VERSION;
   const extensions = options.extensions === true;
+  const domains = [...server.domains];
+  const type = version > 1 ? RECORD_WATCH_DATA_EXTENDED : RECORD_WATCH_DATA;
   w.streamHeader(version);
   if (options.global !== undefined) {
     w.begin(RECORD_GLOBAL_DATA);
@@ -114,12 +123,16 @@ function writeHead(
   }
   if (extensions) writeState(w, server, options.journal ?? 0);
   if (version > 1) writeGlobalQuotas(w, server);
-  const ids = writeConnections(w, server, options, live);
-  if (version > 1) for (const domain of server.domains) writeDomainData(w, server, domain);
+  for (const domain of domains) {
+    if (!domain.alive) continue;
+    if (isServed(server, domain)) writeRing(w, domain, options, ids, type);
+    if (version > 1) writeDomainData(w, server, domain);
+    yield;
+  }
+  if (ids !== null) writeSockets(w, server, options, ids, type);
   for (const name of ['@releaseDomain', '@introduceDomain'] as const) {
     writeSpecial(w, name, server.watches.special[name]);
   }
-  return ids;
 }
 
 function writeState(w: RecordWriter, server: XenstoreServer, journal: number): void {
@@ -130,32 +143,41 @@ function writeState(w: RecordWriter, server: XenstoreServer, journal: number): v
   w.end();
 }
 
-function writeConnections(
+function writeRing(
+  w: RecordWriter,
+  domain: Domain,
+  options: DumpOptions,
+  ids: Map<Connection, number> | null,
+  type: WatchType,
+): void {
+  const { connection } = domain;
+  const extensions = options.extensions === true;
+  // What is under way on a ring can only be gone on with by who knows where the ring stands.
+  const isKnown = ids !== null || (extensions && connection?.ring != null);
+  writeDomain(w, domain, extensions, isKnown ? connection : null);
+  if (connection === null) return;
+  const id = ringId(domain.domid);
+  ids?.set(connection, id);
+  for (const watch of connection.watches.values()) writeWatch(w, connection.server.arena, id, watch, type);
+}
+
+function writeSockets(
   w: RecordWriter,
   server: XenstoreServer,
   options: DumpOptions,
-  live: boolean,
-): Map<Connection, number> {
+  ids: Map<Connection, number>,
+  type: WatchType,
+): void {
   const extensions = options.extensions === true;
-  const type = (options.version ?? STREAM_VERSION) > 1 ? RECORD_WATCH_DATA_EXTENDED : RECORD_WATCH_DATA;
-  const sockets = [...server.connections].filter((c) => {
-    return live && c.kind === 'socket' && (options.fdOf?.(c) ?? NO_FD) !== NO_FD && (extensions || !c.restricted);
-  });
-  const rings = [...server.domains].filter((domain) => isServed(server, domain));
-  const ringsOf = rings.flatMap((domain) => (domain.connection === null ? [] : [domain.connection]));
-  const ids = connectionIds([...ringsOf, ...sockets]);
-  for (const domain of rings) {
-    // What is under way on a ring can only be gone on with by who knows where the ring stands.
-    const known = live || (extensions && domain.connection?.ring != null);
-    writeDomain(w, domain, extensions, known ? domain.connection : null);
-  }
-  for (const socket of sockets) {
-    writeSocket(w, ids.get(socket) as number, options.fdOf?.(socket) ?? NO_FD, socket, extensions);
-  }
-  for (const [connection, id] of ids) {
+  let id = FIRST_SOCKET_ID;
+  for (const connection of server.connections) {
+    if (connection.kind !== 'socket' || (connection.restricted && !extensions)) continue;
+    const fd = options.fdOf?.(connection) ?? NO_FD;
+    if (fd === NO_FD) continue;
+    writeSocket(w, id, fd, connection, extensions);
     for (const watch of connection.watches.values()) writeWatch(w, server.arena, id, watch, type);
+    ids.set(connection, id++);
   }
-  return ids;
 }
 
 function writeEnd(w: RecordWriter): void {

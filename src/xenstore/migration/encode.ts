@@ -31,7 +31,7 @@ import {
 
 const LETTERS = Uint8Array.from('nrwb', (c) => c.charCodeAt(0));
 /** Socket connections are numbered from here, above what rings can have. */
-const FIRST_SOCKET_ID = 0x10000;
+export const FIRST_SOCKET_ID = 0x10000;
 /** As much input as CONNECTION_DATA can hold. */
 const INPUT_MAX = 0xffff;
 
@@ -44,14 +44,6 @@ export interface NodeState {
 /** `conn-id` of the ring of a domain. */
 export function ringId(domid: number): number {
   return domid + 1;
-}
-
-/** Numbers for a server's connections, the same for the same order of them. */
-export function connectionIds(connections: Iterable<Connection>): Map<Connection, number> {
-  const ids = new Map<Connection, number>();
-  let next = FIRST_SOCKET_ID;
-  for (const c of connections) ids.set(c, c.kind === 'ring' ? ringId(c.origin.domid) : next++);
-  return ids;
 }
 
 export function writeNode(

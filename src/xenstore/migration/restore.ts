@@ -91,11 +91,12 @@ export class Restorer {
   constructor(server: XenstoreServer) {
     this.#server = server;
     this.#internal = { domain: server.domains.control, privileged: true, cause: () => null };
-    for (const node of [...server.store.children(server.store.root)]) server.store.remove(this.#internal, node);
   }
 
   /** @throws StreamError */
   stream(bytes: Uint8Array): void {
+    const { store } = this.#server;
+    for (const node of [...store.children(store.root)]) store.remove(this.#internal, node);
     for (const record of readStream(bytes)) this.#apply(record);
     for (const { transactions } of this.#connections.values()) {
       for (const transaction of transactions.values()) checkTransaction(transaction);
@@ -243,8 +244,9 @@ export class Restorer {
     const image = this.#image(record.connection);
     const key = watchKey(this.#watchPath(image, record.path).toString(), latin1(record.token, 0, record.token.length));
     if (record.type === OWN_UNWATCH) {
-      if (!image.watches.delete(key)) throw new StreamError('a watch that is not set ends');
-    } else if (image.watches.has(key)) {
+      // The snapshot may have been written after it: then it wasn't in it any more.
+      image.watches.delete(key);
+    } else if (image.watches.has(key) && !this.#inJournal) {
       throw new StreamError('a watch is set twice');
     } else {
       image.watches.set(key, record);

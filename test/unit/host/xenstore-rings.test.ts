@@ -11,6 +11,7 @@ import { Dom0Kernel } from '../../../dist/dom0/kernel.js';
 import { EmbeddedXenstore } from '../../../dist/host/embedded-xenstore.js';
 import { memoryFiles } from '../../../dist/host/memory-files.js';
 import { Reactor } from '../../../dist/host/reactor.js';
+import { homeRequests, uuidOf } from '../../../dist/host/store-home.js';
 import { createHvmDomain, giveStoreRing } from '../../../dist/hypervisor/build-domain.js';
 import type { Domain } from '../../../dist/hypervisor/domain.js';
 import { Hypervisor } from '../../../dist/hypervisor/hypervisor.js';
@@ -68,7 +69,8 @@ class Guest extends GuestKernel {
 
 function make(domid = 0): Guest {
   const domain = createHvmDomain(hypervisor, { memoryMiB: 4, domid });
-  store.introduceDomain(domain, giveStoreRing(domain), { memoryMiB: 4 });
+  const uuid = uuidOf(domain.handle);
+  store.ask(homeRequests({ domid: domain.domid, uuid, memoryMiB: 4, vcpus: 1, ...giveStoreRing(domain) }));
   settle();
   return new Guest(domain);
 }

@@ -228,7 +228,7 @@ describe('a journal', () => {
   });
 
   it.each([
-    ['the end of a watch that is not set', [0x50530006, 4, pair(3, 2), '/a|t|']],
+    ['the end of a watch of nobody', [0x50530006, 9, pair(3, 2), '/a|t|']],
     ['the end of the control domain', [0x50530007, 0]],
     ['the removal of what is not there', [5, 0, 0, pair(3, 0), 0, '/x|']],
     ['the removal of the root', [5, 0, 0, pair(2, 0), 0, '/|']],
