@@ -19,10 +19,12 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
@@ -36,7 +38,9 @@ int (*real_munmap)(void *, size_t);
 ssize_t (*real_read)(int, void *, size_t);
 ssize_t (*real_write)(int, const void *, size_t);
 int (*real_close)(int);
-int (*real_faccessat)(int, const char *, int, int);
+static int (*real_faccessat)(int, const char *, int, int);
+
+static FILE *(*real_fopen)(const char *, const char *);
 
 struct sockaddr_un host_address;
 socklen_t host_address_length;
@@ -51,10 +55,9 @@ static void after_fork_in_child(void)
     after_fork_connection();
 }
 
-__attribute__((constructor)) static void start(void)
+/* Other libraries may start, and call what we stand in front of, before this one has. */
+static void find_real(void)
 {
-    const char *path = getenv("POSTERN_HOST");
-
     real_open = (int (*)(const char *, int, ...))dlsym(RTLD_NEXT, "open");
     real_ioctl = (int (*)(int, unsigned long, ...))dlsym(RTLD_NEXT, "ioctl");
     real_mmap = (void *(*)(void *, size_t, int, int, int, off_t))dlsym(RTLD_NEXT, "mmap");
@@ -62,7 +65,15 @@ __attribute__((constructor)) static void start(void)
     real_read = (ssize_t (*)(int, void *, size_t))dlsym(RTLD_NEXT, "read");
     real_write = (ssize_t (*)(int, const void *, size_t))dlsym(RTLD_NEXT, "write");
     real_close = (int (*)(int))dlsym(RTLD_NEXT, "close");
+    real_fopen = (FILE *(*)(const char *, const char *))dlsym(RTLD_NEXT, "fopen");
     real_faccessat = (int (*)(int, const char *, int, int))dlsym(RTLD_NEXT, "faccessat");
+}
+
+__attribute__((constructor)) static void start(void)
+{
+    const char *path = getenv("POSTERN_HOST");
+
+    find_real();
     own_pid = getpid();
     exit_with_host = getenv("POSTERN_EXIT_WITH_HOST") != NULL;
     if (path && strlen(path) < sizeof(host_address.sun_path)) {
@@ -172,6 +183,40 @@ EXPORT int __xstat(int version, const char *path, struct stat *st)
 
 EXPORT int __xstat64(int version, const char *path, struct stat *st) __attribute__((alias("__xstat")));
 
+EXPORT int statx(int directory, const char *path, int flags, unsigned int mask, struct statx *stx)
+{
+    const struct node *node = node_at(path);
+    struct stat st;
+
+    if (!node)
+        return (int)syscall(SYS_statx, directory, path, flags, mask, stx);
+    node_stat(node, &st);
+    *stx = (struct statx){ .stx_mask = STATX_BASIC_STATS, .stx_blksize = (uint32_t)st.st_blksize };
+    stx->stx_nlink = (uint32_t)st.st_nlink;
+    stx->stx_uid = st.st_uid;
+    stx->stx_gid = st.st_gid;
+    stx->stx_mode = (uint16_t)st.st_mode;
+    stx->stx_ino = st.st_ino;
+    stx->stx_rdev_major = major(st.st_rdev);
+    stx->stx_rdev_minor = minor(st.st_rdev);
+    return 0;
+}
+
+/* libc's own opens without asking us. */
+EXPORT FILE *fopen(const char *path, const char *mode)
+{
+    int flags = strchr(mode, '+') ? O_RDWR : *mode == 'r' ? O_RDONLY : O_WRONLY, fd;
+
+    if (!real_fopen)
+        find_real();
+    if (!node_at(path))
+        return real_fopen(path, mode);
+    fd = open(path, flags | (strchr(mode, 'e') ? O_CLOEXEC : 0));
+    return fd < 0 ? NULL : fdopen(fd, mode);
+}
+
+EXPORT FILE *fopen64(const char *path, const char *mode) __attribute__((alias("fopen")));
+
 EXPORT int access(const char *path, int mode)
 {
     const struct node *node = node_at(path);
@@ -185,10 +230,8 @@ EXPORT int faccessat(int directory, const char *path, int mode, int flags)
 
     if (node)
         return node_access(node, mode);
-    if (!real_faccessat) {
-        errno = ENOSYS;
-        return -1;
-    }
+    if (!real_faccessat)
+        find_real();
     return real_faccessat(directory, path, mode, flags);
 }
 

@@ -35,7 +35,6 @@ extern int (*real_munmap)(void *, size_t);
 extern ssize_t (*real_read)(int, void *, size_t);
 extern ssize_t (*real_write)(int, const void *, size_t);
 extern int (*real_close)(int);
-extern int (*real_faccessat)(int, const char *, int, int);
 
 extern struct sockaddr_un host_address;
 extern socklen_t host_address_length; /* 0: not running under a host */

@@ -51,15 +51,24 @@ export class XenstoreService {
 
   /** After a batch of input, for whichever clients it has made due. */
   settle(): void {
-    this.beforeReplies?.();
+    do {
+      this.beforeReplies?.();
+      this.flush();
+    } while (this.nrWaiting > 0);
+    const deadline = this.server.nextDeadlineMs();
+    if (deadline !== null && deadline < this.tickAt) this.armClock(deadline);
+  }
+
+  /** Taking replies lets requests go on that had to wait: after the last flush, so that theirs are kept in turn. */
+  private flush(): void {
+    this.server.enter();
     for (let i = 0; i < this.nrWaiting; i++) {
       const client = this.waiting[i] ?? null;
       this.waiting[i] = null;
       client?.flush();
     }
     this.nrWaiting = 0;
-    const deadline = this.server.nextDeadlineMs();
-    if (deadline !== null && deadline < this.tickAt) this.armClock(deadline);
+    this.server.leave();
   }
 
   close(): void {

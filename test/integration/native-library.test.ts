@@ -37,6 +37,10 @@ describe.skipIf(!cCompiler.ok)(cCompiler.named('the interposition library'), () 
     expectAllGood(await exec('mapping-order', { domains: 2 }), 25);
   });
 
+  it('shows its files to whatever looks at a path, and no others', async () => {
+    expectAllGood(await exec('paths'), 55);
+  });
+
   it('keeps out of the way of the descriptors that the program has', async () => {
     expectAllGood(await exec('low-descriptors'), 15);
   });

@@ -4,10 +4,12 @@
  */
 import { beforeEach, describe, expect, it } from 'vitest';
 import { RingPage } from '../../../dist/boundary/byte-ring.js';
+import { Dom0Kernel } from '../../../dist/dom0/kernel.js';
 import { Xenbus } from '../../../dist/dom0/xenbus.js';
 import type { XenbusFile } from '../../../dist/dom0/xenbus-file.js';
 import { StoreRing } from '../../../dist/xenstore/ring.js';
 import { XenstoreServer } from '../../../dist/xenstore/server.js';
+import { FakeHypercalls } from '../../support/fake-hypercalls.js';
 import { bytes, Client, decode, encode, type Message, show, TYPES } from '../xenstore/harness.js';
 
 const PORT = 2;
@@ -481,5 +483,24 @@ describe('with a server', () => {
     expect(two.all('READ', '/secret|')).toEqual(['ERROR EACCES|']);
     expect(open().all('WRITE', '/new|x')).toEqual(['ERROR EACCES|']);
     expect(local.ask('READ', '/secret|')).toBe('x');
+  });
+});
+
+describe('the kernel', () => {
+  it('starts the driver once, at a port of its own, and gives it its events and nobody else', () => {
+    const xen = new FakeHypercalls();
+    const kernel = new Dom0Kernel(xen);
+    const page = new Uint8Array(4096);
+    const bus = kernel.startXenbus(page, () => {});
+    expect(xen.events.log).toEqual(['allocUnbound 0', `unmask ${bus.port}`]);
+    expect(() => kernel.startXenbus(page, () => {})).toThrow('started already');
+    const program = new Program(bus, () => {});
+    program.send('READ', 'a|', 3);
+    new RingPage(page).replies.write(encode(TYPES.READ as number, bytes('x'), 1));
+    kernel.upcall(bus.port + 1);
+    expect(program.take()).toEqual([]);
+    kernel.upcall(bus.port);
+    expect(program.take().map(show)).toEqual(['READ x']);
+    expect(xen.events.log).toContain(`acknowledge ${bus.port}`);
   });
 });
