@@ -2,10 +2,10 @@
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { Command } from 'commander';
-import { DaemonThread } from '../daemons/daemon-thread.js';
+import { Command, Option } from 'commander';
 import { COUNTS, type GateCounts, type GateDaemonInfo, type GateDaemonOptions } from '../daemons/gate/options.js';
 import { UserError } from '../host/native-library.js';
+import { ReactorThread } from '../host/reactor-thread.js';
 import { BoundPolicy } from '../xenstore/gate/bound-policy.js';
 import { BUILTIN_POLICIES, builtinPolicy, DEFAULT_POLICY } from '../xenstore/gate/builtin.js';
 import { explainPath, type PathExplanation } from '../xenstore/gate/explain.js';
@@ -46,7 +46,7 @@ export function gateCommand(): Command {
     .option('--host <socket>', 'upstream is /dev/xen/xenbus of a running host (postern host)')
     .option('--policy <name|file>', 'a built-in policy, or a JSON file', DEFAULT_POLICY)
     .option('--trace <file>', 'add every decision to a file, one JSON object a line')
-    .option('--mode <octal>', "the socket's mode", octalMode, 0o600)
+    .addOption(new Option('--mode <octal>', "the socket's mode").argParser(octalMode).default(0o600, '600'))
     .option('--uid <n>', "the socket's owner", integer(0, MAX_ID))
     .option('--gid <n>', "the socket's group", integer(0, MAX_ID))
     .option('--explain <path>', 'say what the policy lets the device model do at a path, and by which rule')
@@ -111,9 +111,10 @@ async function serve(options: GateOptions, policy: Policy, path: string): Promis
   };
   const interrupts = new Interrupts();
   try {
-    const daemon = await DaemonThread.start<GateDaemonInfo>(
+    const daemon = await ReactorThread.start<GateDaemonInfo>(
       new URL('../daemons/gate/gate-worker.js', import.meta.url),
       data,
+      { shortPauses: true },
     );
     try {
       const where = host === undefined ? upstream : `/dev/xen/xenbus of ${host}`;

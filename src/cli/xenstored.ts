@@ -1,10 +1,10 @@
 /** `postern xenstored`: the XenStore daemon. */
 import { resolve } from 'node:path';
 import { Command } from 'commander';
-import { DaemonThread } from '../daemons/daemon-thread.js';
 import { HANDOVER_VARIABLE, type XenstoredInfo, type XenstoredOptions } from '../daemons/xenstored/options.js';
 import { defaultSocketPath } from '../daemons/xenstored/socket-path.js';
 import { UserError } from '../host/native-library.js';
+import { ReactorThread } from '../host/reactor-thread.js';
 import { print, printJson, say } from './output.js';
 
 interface Options {
@@ -51,7 +51,7 @@ async function serve(options: Options): Promise<void> {
   const data = daemonOptions(options);
   // Everything it makes is its user's alone.
   process.umask(0o077);
-  const daemon = await DaemonThread.start<XenstoredInfo>(WORKER, data);
+  const daemon = await ReactorThread.start<XenstoredInfo>(WORKER, data, { shortPauses: true });
   const end = (): void => void daemon.stop();
   const update = (): void =>
     void daemon.command('live-update').catch((e: Error) => say(`postern: no live update: ${e.message}`));

@@ -76,7 +76,6 @@ export interface CommandMap {
   openGate: { argument: GatePlan; result: null };
   openFiles: { argument: null; result: OpenFileRow[] };
   status: { argument: null; result: HostStatus };
-  stop: { argument: null; result: null };
 }
 
 export type CommandName = keyof CommandMap;

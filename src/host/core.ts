@@ -16,7 +16,9 @@ import { GuestPlayer } from './guest.js';
 import { HandedFiles } from './handed-files.js';
 import { LatencyHistogram } from './latency.js';
 import { memoryFiles } from './memory-files.js';
-import { Reactor } from './reactor.js';
+import { UserError } from './native-library.js';
+import type { Reactor } from './reactor.js';
+import type { ReactorService } from './reactor-worker.js';
 import { homeRequests, KernelTool, type StoreRequest, uuidOf } from './store-home.js';
 import { Trace } from './trace.js';
 import { XenbusStreams } from './xenbus-streams.js';
@@ -24,13 +26,12 @@ import { XenbusStreams } from './xenbus-streams.js';
 const PAGES_PER_MIB = 256;
 const SLICE_MS = 2;
 
-type Done = (result: unknown, error?: string) => void;
 type Handlers = {
   [N in CommandName]: (argument: CommandMap[N]['argument'], done: (result: CommandMap[N]['result']) => void) => void;
 };
 
-export class HostCore {
-  private readonly reactor: Reactor;
+export class HostCore implements ReactorService {
+  readonly info = null;
   private readonly hypervisor = new Hypervisor({ extents: memoryFiles });
   private readonly kernel: Dom0Kernel;
   private readonly trace: Trace;
@@ -42,8 +43,10 @@ export class HostCore {
   private readonly latencies = new LatencyHistogram();
   private readonly player: GuestPlayer;
 
-  constructor(options: CoreOptions, onWake: () => void) {
-    this.reactor = new Reactor(onWake);
+  constructor(
+    options: CoreOptions,
+    private readonly reactor: Reactor,
+  ) {
     this.trace = new Trace(options.tracePath);
     this.reactor.onIdle = () => this.trace.flush();
     this.kernel = new Dom0Kernel(this.hypervisor.callsOfDom0());
@@ -68,16 +71,6 @@ export class HostCore {
     for (const plan of options.domains) this.createNow(plan);
   }
 
-  /** Other threads write here to have `onWake` run. */
-  get wakeFd(): number {
-    return this.reactor.wakeFd;
-  }
-
-  /** Runs until it is told to stop. */
-  run(): void {
-    this.reactor.run();
-  }
-
   close(): void {
     this.gates?.close();
     this.xenstore?.close();
@@ -86,15 +79,15 @@ export class HostCore {
       if (domain !== this.hypervisor.dom0) domain.kill(NEVER_PREEMPT);
     }
     this.trace.close();
-    this.reactor.close();
   }
 
   /** Carries out one command; `done` is called once, perhaps much later. */
-  execute<N extends CommandName>(name: N, argument: CommandMap[N]['argument'], done: Done): void {
+  command(name: string, argument: unknown, done: (result?: unknown) => void): void {
     try {
-      this.handlers[name](argument as never, done as never);
+      this.handlers[name as CommandName](argument as never, done);
     } catch (error) {
-      done(undefined, refusalOf(error));
+      if (error instanceof ScriptError) throw new UserError(error.message);
+      throw error;
     }
   }
 
@@ -145,10 +138,6 @@ export class HostCore {
         domains: this.rows().length,
         gates: this.gates?.status() ?? [],
       }),
-    stop: (_, done) => {
-      this.reactor.stop();
-      done(null);
-    },
   };
 
   private createNow(plan: DomainPlan): void {
@@ -214,10 +203,4 @@ function stateOf(domain: Domain): DomainRow['state'] {
   if (domain.isDying) return 'dying';
   if (domain.isShutDown) return 'shutdown';
   return domain.isRunnable ? 'running' : 'paused';
-}
-
-/** What a command was refused for; anything else is a bug and ends the host. */
-function refusalOf(error: unknown): string {
-  if (error instanceof XenError || error instanceof ScriptError) return error.message;
-  throw error;
 }

@@ -8,7 +8,7 @@ import { type GateConnection, GateSocket } from '../../host/gate-socket.js';
 import { deviceFile, FileUpstream, openUpstream, type UpstreamFile } from '../../host/gate-upstream-file.js';
 import { libc, SOCK_STREAM, SystemError } from '../../host/libc.js';
 import { UserError } from '../../host/native-library.js';
-import type { Reactor } from '../../host/reactor.js';
+import { serveReactor } from '../../host/reactor-worker.js';
 import { connectUnix } from '../../host/unix-socket.js';
 import { HostClient } from '../../sdk/host-client.js';
 import { XenDeviceError } from '../../sdk/xen-devices.js';
@@ -16,11 +16,10 @@ import { BoundPolicy } from '../../xenstore/gate/bound-policy.js';
 import type { GateRecord } from '../../xenstore/gate/denials.js';
 import { Gate } from '../../xenstore/gate/gate.js';
 import { checkPolicy } from '../../xenstore/gate/policy.js';
-import { type Daemon, serveDaemon } from '../daemon-worker.js';
 import { COUNTS, type GateDaemonInfo, type GateDaemonOptions } from './options.js';
 import { GateTrace } from './trace-file.js';
 
-serveDaemon((options: GateDaemonOptions, reactor: Reactor): Daemon => {
+serveReactor<GateDaemonOptions>((options, reactor) => {
   const open = upstreamOf(options);
   open().close(); // said now rather than to the first client: that there is nobody
   removeLeftOver(options.path);
@@ -40,9 +39,9 @@ serveDaemon((options: GateDaemonOptions, reactor: Reactor): Daemon => {
   });
   return {
     info: { path } satisfies GateDaemonInfo,
-    command(name) {
+    command(name, _, done) {
       if (name !== COUNTS) throw new UserError(`there is no command ${name}`);
-      return gate.counts();
+      done(gate.counts());
     },
     close() {
       socket.close();

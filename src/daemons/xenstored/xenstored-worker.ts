@@ -1,11 +1,12 @@
 /** The thread of `postern xenstored`. */
-import { serveDaemon } from '../daemon-worker.js';
+import { serveReactor } from '../../host/reactor-worker.js';
 import { KernelLink } from './kernel-ring.js';
 import type { XenstoredOptions } from './options.js';
 import { Xenstored } from './xenstored.js';
 
-serveDaemon<XenstoredOptions>((options, reactor) => {
+serveReactor<XenstoredOptions>((options, reactor, end) => {
   const { hostSocket } = options;
-  const kernel = hostSocket === undefined ? null : new KernelLink(hostSocket, () => reactor.stop());
+  const kernel =
+    hostSocket === undefined ? null : new KernelLink(hostSocket, () => end(`the host at ${hostSocket} has ended`));
   return new Xenstored(options, reactor, kernel);
 });

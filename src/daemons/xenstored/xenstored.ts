@@ -9,6 +9,7 @@ import { chmodSync, rmSync } from 'node:fs';
 import { XS_CONTROL } from '../../abi/xs-wire.js';
 import { UserError } from '../../host/native-library.js';
 import type { Reactor } from '../../host/reactor.js';
+import type { ReactorService } from '../../host/reactor-worker.js';
 import { XenstoreService } from '../../host/xenstore-service.js';
 import { XenstoreSocket } from '../../host/xenstore-socket.js';
 import type { UpdateSession } from '../../xenstore/live-update.js';
@@ -16,7 +17,6 @@ import { dump } from '../../xenstore/migration/dump.js';
 import { StreamError } from '../../xenstore/migration/records.js';
 import { Restorer } from '../../xenstore/migration/restore.js';
 import { XenstoreServer } from '../../xenstore/server.js';
-import type { Daemon } from '../daemon-worker.js';
 import type { Attachment } from './attachment.js';
 import { writeFirstNodes } from './first-nodes.js';
 import { Journal } from './journal.js';
@@ -31,7 +31,7 @@ interface Pending {
   readonly requestId: number;
 }
 
-export class Xenstored implements Daemon {
+export class Xenstored implements ReactorService {
   readonly info: XenstoredInfo;
   readonly #options: XenstoredOptions;
   readonly #reactor: Reactor;
@@ -66,7 +66,7 @@ export class Xenstored implements Daemon {
     this.#service.settle();
   }
 
-  command(name: string): unknown {
+  command(name: string): void {
     if (name !== 'live-update') throw new UserError(`there is no command ${name}`);
     throw new UserError(this.#becomeNext(null, null));
   }
