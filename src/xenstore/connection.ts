@@ -20,6 +20,7 @@ import {
 } from '../abi/xen/xs-wire.js';
 import { copyBytes, latin1Bytes } from './arena.js';
 import type { Domain } from './domains.js';
+import { Inbox } from './inbox.js';
 import { OPERATIONS } from './operations/index.js';
 import { getU32, OutputQueue } from './output-queue.js';
 import type { Path } from './path.js';
@@ -90,8 +91,7 @@ export class Connection implements Actor {
   #notified = false;
   #nextTransaction = 1;
   #cause: Cause | null = null;
-  #inbox = new Uint8Array(0);
-  #inboxSize = 0;
+  readonly #inbox = new Inbox();
 
   constructor(
     server: XenstoreServer,
@@ -125,11 +125,11 @@ export class Connection implements Actor {
     if (!this.#open) return;
     this.moved();
     this.server.enter();
-    if (this.#inboxSize === 0) {
+    if (this.#inbox.size === 0) {
       const used = this.#process(chunk, length);
-      if (this.#open && used < length) this.#keep(chunk, used, length);
+      if (this.#open && used < length) this.#inbox.add(chunk, used, length);
     } else {
-      this.#keep(chunk, 0, length);
+      this.#inbox.add(chunk, 0, length);
       this.#processInbox();
     }
     this.server.leave();
@@ -155,7 +155,7 @@ export class Connection implements Actor {
       this.#notified = false;
       if (!this.privileged) this.server.expiring.delete(this);
     }
-    if (this.#inboxSize >= XS_HEADER_SIZE) this.server.schedule(this);
+    if (this.#inbox.size >= XS_HEADER_SIZE) this.server.schedule(this);
     this.server.leave();
   }
 
@@ -167,8 +167,7 @@ export class Connection implements Actor {
     this.server.disconnected(this);
     this.reset();
     if (this.kind === 'ring' && this.origin.alive) this.server.store.observer?.domainChanged(this.origin);
-    this.#inbox = new Uint8Array(0);
-    this.#inboxSize = 0;
+    this.#inbox.clear();
     this.server.leave();
   }
 
@@ -240,7 +239,7 @@ export class Connection implements Actor {
 
   /** Bytes received and not yet served. Not to be kept. */
   get pendingInput(): Uint8Array {
-    return this.#inbox.subarray(0, this.#inboxSize);
+    return this.#inbox.buffer.subarray(0, this.#inbox.size);
   }
 
   /**
@@ -249,7 +248,7 @@ export class Connection implements Actor {
    * @param partial bytes of `output` that end a message sent in part
    */
   takeOver(input: Uint8Array, partial: number, output: Uint8Array): void {
-    if (input.length > 0) this.#keep(input, 0, input.length);
+    if (input.length > 0) this.#inbox.add(input, 0, input.length);
     for (let at = 0; at < output.length; ) {
       const length = at < partial ? partial : XS_HEADER_SIZE + getU32(output, at + 12);
       const isEvent = at >= partial && getU32(output, at) === XS_WATCH_EVENT;
@@ -383,22 +382,8 @@ export class Connection implements Actor {
   }
 
   #processInbox(): void {
-    const used = this.#process(this.#inbox, this.#inboxSize);
-    if (!this.#open || used === 0) return;
-    this.#inbox.copyWithin(0, used, this.#inboxSize);
-    this.#inboxSize -= used;
-    if (this.#inboxSize === 0 && this.#inbox.length > 8192) this.#inbox = new Uint8Array(0);
-  }
-
-  #keep(chunk: Uint8Array, from: number, end: number): void {
-    const size = this.#inboxSize + end - from;
-    if (size > this.#inbox.length) {
-      const grown = new Uint8Array(Math.max(size, 2 * this.#inbox.length, 512));
-      grown.set(this.#inbox.subarray(0, this.#inboxSize));
-      this.#inbox = grown;
-    }
-    this.#inbox.set(chunk.subarray(from, end), this.#inboxSize);
-    this.#inboxSize = size;
+    const used = this.#process(this.#inbox.buffer, this.#inbox.size);
+    if (this.#open && used > 0) this.#inbox.drop(used);
   }
 
   /** Serves the complete requests in `data`; returns how many bytes they took. */

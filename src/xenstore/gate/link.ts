@@ -16,6 +16,7 @@ import {
   XS_WATCH_EVENT,
 } from '../../abi/xen/xs-wire.js';
 import { copyBytes } from '../arena.js';
+import { Inbox } from '../inbox.js';
 import { getU32, OutputQueue } from '../output-queue.js';
 import { type Exchange, Reply } from './exchange.js';
 import type { GateSession } from './session.js';
@@ -35,8 +36,7 @@ export class UpstreamLink {
   readonly #session: GateSession;
   readonly #reply = new Reply();
   #nextId = 1;
-  #inbox = new Uint8Array(0);
-  #inboxSize = 0;
+  readonly #inbox = new Inbox();
 
   constructor(session: GateSession) {
     this.#session = session;
@@ -65,15 +65,14 @@ export class UpstreamLink {
   /** Bytes from upstream. They are the caller's again when this returns. */
   receive(chunk: Uint8Array): void {
     if (!this.isUp || this.broken !== null) return;
-    if (this.#inboxSize === 0) {
+    if (this.#inbox.size === 0) {
       const used = this.#process(chunk, chunk.length);
-      if (used < chunk.length && this.isUp && this.broken === null) this.#keep(chunk, used);
+      if (used < chunk.length && this.isUp && this.broken === null) this.#inbox.add(chunk, used);
       return;
     }
-    this.#keep(chunk, 0);
-    const used = this.#process(this.#inbox, this.#inboxSize);
-    this.#inbox.copyWithin(0, used, this.#inboxSize);
-    this.#inboxSize -= used;
+    this.#inbox.add(chunk, 0);
+    const used = this.#process(this.#inbox.buffer, this.#inbox.size);
+    if (this.isUp) this.#inbox.drop(used); // else it was cleared with the session
   }
 
   /** The connection has gone: what was in flight is the session's to deal with. */
@@ -82,7 +81,7 @@ export class UpstreamLink {
     this.broken = null;
     this.hasReplied = false;
     this.out.clear();
-    this.#inboxSize = 0;
+    this.#inbox.clear();
     const { inFlight } = this;
     this.inFlight = [];
     return inFlight;
@@ -114,17 +113,6 @@ export class UpstreamLink {
     const { sentType, sentTransaction, sentBytes, sentLength } = exchange;
     const at = this.out.begin(sentType, id, sentTransaction, sentLength);
     copyBytes(this.out.buffer, at, sentBytes, 0, sentLength);
-  }
-
-  #keep(chunk: Uint8Array, from: number): void {
-    const size = this.#inboxSize + chunk.length - from;
-    if (size > this.#inbox.length) {
-      const grown = new Uint8Array(Math.max(size, 2 * this.#inbox.length, 512));
-      grown.set(this.#inbox.subarray(0, this.#inboxSize));
-      this.#inbox = grown;
-    }
-    this.#inbox.set(chunk.subarray(from), this.#inboxSize);
-    this.#inboxSize = size;
   }
 
   #process(data: Uint8Array, end: number): number {

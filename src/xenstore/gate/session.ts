@@ -17,6 +17,7 @@ import {
   type XsErrorName,
 } from '../../abi/xen/xs-wire.js';
 import { copyBytes, latin1, latin1Bytes } from '../arena.js';
+import { Inbox } from '../inbox.js';
 import { typeName } from '../operations/index.js';
 import { getU32, OutputQueue } from '../output-queue.js';
 import type { DenialCode } from './denials.js';
@@ -59,8 +60,7 @@ export class GateSession {
   readonly #pool: Exchange[] = [];
   #nextTransaction = 1;
   #waitsForRate = false;
-  #inbox = new Uint8Array(0);
-  #inboxSize = 0;
+  readonly #inbox = new Inbox();
 
   constructor(
     readonly gate: Gate,
@@ -78,11 +78,11 @@ export class GateSession {
 
   fromClient(chunk: Uint8Array): void {
     if (this.ended !== null) return;
-    if (this.#inboxSize === 0) {
+    if (this.#inbox.size === 0) {
       const used = this.#decideAll(chunk, chunk.length);
-      if (this.ended === null && used < chunk.length) this.#keep(chunk, used);
+      if (this.ended === null && used < chunk.length) this.#inbox.add(chunk, used);
     } else {
-      this.#keep(chunk, 0);
+      this.#inbox.add(chunk, 0);
       this.#goOn();
     }
   }
@@ -199,8 +199,7 @@ export class GateSession {
     this.link.lost();
     this.out.clear();
     this.#owed.length = 0;
-    this.#inbox = new Uint8Array(0);
-    this.#inboxSize = 0;
+    this.#inbox.clear();
     this.busy = false;
   }
 
@@ -302,23 +301,9 @@ export class GateSession {
 
   /** Looks at requests that had to wait. */
   #goOn(): void {
-    if (this.#inboxSize < XS_HEADER_SIZE || this.ended !== null) return;
-    const used = this.#decideAll(this.#inbox, this.#inboxSize);
-    if (this.ended !== null || used === 0) return;
-    this.#inbox.copyWithin(0, used, this.#inboxSize);
-    this.#inboxSize -= used;
-    if (this.#inboxSize === 0 && this.#inbox.length > 8192) this.#inbox = new Uint8Array(0);
-  }
-
-  #keep(chunk: Uint8Array, from: number): void {
-    const size = this.#inboxSize + chunk.length - from;
-    if (size > this.#inbox.length) {
-      const grown = new Uint8Array(Math.max(size, 2 * this.#inbox.length, 512));
-      grown.set(this.#inbox.subarray(0, this.#inboxSize));
-      this.#inbox = grown;
-    }
-    this.#inbox.set(chunk.subarray(from), this.#inboxSize);
-    this.#inboxSize = size;
+    if (this.#inbox.size < XS_HEADER_SIZE || this.ended !== null) return;
+    const used = this.#decideAll(this.#inbox.buffer, this.#inbox.size);
+    if (this.ended === null && used > 0) this.#inbox.drop(used);
   }
 
   /** Decides upon the complete requests in `data`. @returns how many bytes they took */

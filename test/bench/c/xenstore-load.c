@@ -547,14 +547,17 @@ static uint32_t pseudo_random(void)
     return state ^= state << 5;
 }
 
-/* A request of a client that has nothing outstanding: mostly reads and writes anywhere, now and then a transaction. */
-static void send_mixed(struct connection *c, uint32_t nodes)
+/*
+ * A request of a client that has nothing outstanding: mostly reads and writes anywhere, now and then a transaction, which
+ * is not left open where there is to be a pause: a daemon may have others wait for it.
+ */
+static void send_mixed(struct connection *c, uint32_t nodes, bool pausing)
 {
     uint32_t dice = pseudo_random() % 100, node = pseudo_random() % nodes;
     char bytes[256];
     size_t size;
 
-    if (c->transaction != 0 && dice < 20)
+    if (c->transaction != 0 && (pausing || dice < 20))
         size = put(bytes, END, c->transaction, "T", 2);
     else if (c->transaction == 0 && dice < 5)
         size = put(bytes, START, 0, "", 1);
@@ -598,7 +601,7 @@ static void mixed(uint32_t connections, uint64_t ms, uint32_t nodes)
         uint32_t outstanding = connections;
 
         for (uint32_t i = 0; i < connections; i++)
-            send_mixed(c[i], nodes);
+            send_mixed(c[i], nodes, false);
         while (outstanding > 0) {
             struct epoll_event events[MAX_LOADING];
             int n = await(epoll, events);
@@ -610,8 +613,8 @@ static void mixed(uint32_t connections, uint64_t ms, uint32_t nodes)
                 if (!take_mixed(one))
                     continue;
                 ns[count++] = (uint32_t)(now_ns() - one->started_ns);
-                if (now_ns() < pause && count < max)
-                    send_mixed(one, nodes);
+                if (now_ns() < pause || one->transaction != 0)
+                    send_mixed(one, nodes, now_ns() >= pause);
                 else
                     outstanding--;
             }
