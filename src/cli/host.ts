@@ -57,6 +57,7 @@ async function serveUntil(signal: AbortSignal, options: HostOptions): Promise<vo
     socketPath,
     domains: planDomains(options),
     xenstore: options.xenstore,
+    onLog: (line) => say(`xenstore: ${line}`),
     ...(options.trace !== undefined && { tracePath: options.trace }),
   });
   print(`host is up: ${socketPath}`);

@@ -51,7 +51,10 @@ async function serve(options: Options): Promise<void> {
   const data = daemonOptions(options);
   // Everything it makes is its user's alone.
   process.umask(0o077);
-  const daemon = await ReactorThread.start<XenstoredInfo>(WORKER, data, { shortPauses: true });
+  const daemon = await ReactorThread.start<XenstoredInfo>(WORKER, data, {
+    shortPauses: true,
+    onLog: (line) => say(`postern: ${line}`),
+  });
   const end = (): void => void daemon.stop();
   const update = (): void =>
     void daemon.command('live-update').catch((e: Error) => say(`postern: no live update: ${e.message}`));

@@ -11,4 +11,4 @@ export interface CoreOptions {
   readonly domains: readonly DomainPlan[];
 }
 
-serveReactor<CoreOptions>((options, reactor) => new HostCore(options, reactor));
+serveReactor<CoreOptions>((options, reactor, { log }) => new HostCore(options, reactor, log));

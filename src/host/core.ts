@@ -46,6 +46,7 @@ export class HostCore implements ReactorService {
   constructor(
     options: CoreOptions,
     private readonly reactor: Reactor,
+    log: (line: string) => void,
   ) {
     this.trace = new Trace(options.tracePath);
     this.reactor.onIdle = () => this.trace.flush();
@@ -63,7 +64,12 @@ export class HostCore implements ReactorService {
     this.devices = new DeviceServer(this.reactor, this.kernel, this.trace, options.socketPath, handed);
     this.xenstore =
       options.xenstore === 'embedded'
-        ? new EmbeddedXenstore(this.reactor, this.hypervisor, { page, port: xenbus.port }, options.xenstorePath)
+        ? new EmbeddedXenstore(this.reactor, this.hypervisor, {
+            kernel: { page, port: xenbus.port },
+            socketPath: options.xenstorePath,
+            trace: this.trace,
+            log,
+          })
         : undefined;
     this.gates = this.xenstore && new EmbeddedGates(this.xenstore.service, this.trace);
     this.toolstack = this.xenstore ?? new KernelTool(xenbus);

@@ -6,21 +6,33 @@ import { randomInt } from 'node:crypto';
 import { XenError } from '../boundary/xen-error.js';
 import { mapForeign } from '../hypervisor/foreign-frames.js';
 import type { Hypervisor } from '../hypervisor/hypervisor.js';
-import { XenstoreServer } from '../xenstore/server.js';
+import { type TracedMessage, XenstoreServer } from '../xenstore/server.js';
 import { mapShared } from './libc.js';
 import { fromSystem, type MemoryFileExtent } from './memory-files.js';
 import type { Reactor } from './reactor.js';
 import { askDirectly, type StoreRequest } from './store-home.js';
+import type { Trace } from './trace.js';
+import { writeReport } from './xenstore-report.js';
 import { type MappedPage, type RingPlatform, XenstoreRings } from './xenstore-rings.js';
 import { XenstoreService } from './xenstore-service.js';
 import { XenstoreSocket } from './xenstore-socket.js';
+import { messageRecord } from './xenstore-trace.js';
 
 const PAGE_BYTES = 4096;
 
 /** What the kernel shares with the daemon. */
-export interface KernelRing {
+interface KernelRing {
   readonly page: MemoryFileExtent;
   readonly port: number;
+}
+
+export interface EmbeddedXenstoreOptions {
+  readonly kernel: KernelRing;
+  readonly socketPath: string;
+  /** Is told of every denial. */
+  readonly trace: Trace;
+  /** Takes what an administrator should see. */
+  readonly log: (line: string) => void;
 }
 
 export class EmbeddedXenstore {
@@ -33,8 +45,7 @@ export class EmbeddedXenstore {
   constructor(
     reactor: Reactor,
     private readonly hypervisor: Hypervisor,
-    kernel: KernelRing,
-    socketPath: string,
+    { kernel, socketPath, trace, log }: EmbeddedXenstoreOptions,
   ) {
     this.domExc = hypervisor.claimDomExc();
     this.server = new XenstoreServer(
@@ -43,6 +54,10 @@ export class EmbeddedXenstore {
         domainExists: (domid) => hypervisor.domains.find(domid) !== undefined,
         introduce: (domid, gfn, port) => this.rings.introduce(domid, gfn, port),
         released: (domid) => this.rings.released(domid),
+        onDenial: ({ what, domid, errno, reason }) => trace.denial('xenstore', what, domid, errno, reason),
+        ...(trace.detailed && { trace: (message: TracedMessage) => trace.note(messageRecord(message)) }),
+        log,
+        report: (text, file) => writeReport(text, file, log),
       },
       { hashSeed: randomInt(2 ** 32) },
     );

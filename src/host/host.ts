@@ -19,6 +19,8 @@ export interface HostOptions {
   readonly domains?: readonly DomainPlan[];
   /** Default: embedded. With 'external' nobody serves the store until a daemon has attached itself. */
   readonly xenstore?: XenstoreMode;
+  /** Takes what an administrator should see, such as a domain at its quota. */
+  readonly onLog?: (line: string) => void;
 }
 
 export class Host {
@@ -52,7 +54,9 @@ export class Host {
     };
     let thread: ReactorThread<null> | undefined;
     try {
-      thread = await ReactorThread.start<null>(new URL('./core-thread.js', import.meta.url), workerData);
+      thread = await ReactorThread.start<null>(new URL('./core-thread.js', import.meta.url), workerData, {
+        onLog: options.onLog,
+      });
       const host = new Host(thread, socketPath, xenstorePath, directory, ownsDirectory);
       host.control = await serveControl(`${socketPath}.control`, (name, argument) => host.command(name, argument));
       return host;

@@ -23,6 +23,8 @@ const COLLECTOR = '--no-parallel-scavenge --initial-old-space-size=64';
 export interface ReactorThreadOptions {
   /** For a service whose requests leave little behind. Holds for the process: it should have no other work. */
   readonly shortPauses?: boolean;
+  /** Takes the service's lines for people. */
+  readonly onLog?: ((line: string) => void) | undefined;
 }
 
 interface Waiting {
@@ -45,6 +47,7 @@ export class ReactorThread<Info> {
     private readonly wakeFd: number,
     /** What the service says of itself. */
     readonly info: Info,
+    private readonly onLog: (line: string) => void,
   ) {
     worker.on('message', (message: FromReactor) => this.receive(message));
     this.ended = new Promise((resolve) => {
@@ -61,12 +64,12 @@ export class ReactorThread<Info> {
   static async start<Info>(
     module: URL,
     data: unknown,
-    { shortPauses = false }: ReactorThreadOptions = {},
+    { shortPauses = false, onLog = () => {} }: ReactorThreadOptions = {},
   ): Promise<ReactorThread<Info>> {
     if (shortPauses) setFlagsFromString(COLLECTOR);
     const worker = new Worker(module, { workerData: data, ...(shortPauses && { resourceLimits: SHORT_PAUSES }) });
     const [ready] = (await once(worker, 'message')) as [FromReactor];
-    if (ready.kind === 'ready') return new ReactorThread(worker, ready.wakeFd, ready.info as Info);
+    if (ready.kind === 'ready') return new ReactorThread(worker, ready.wakeFd, ready.info as Info, onLog);
     await worker.terminate();
     throw new UserError(ready.kind === 'failed' ? ready.message : 'the thread did not start');
   }
@@ -92,6 +95,7 @@ export class ReactorThread<Info> {
 
   private receive(message: FromReactor): void {
     if (message.kind === 'failed') this.reason = new UserError(message.message);
+    if (message.kind === 'log') this.onLog(message.line);
     if (message.kind !== 'result') return;
     const waiting = this.pending.get(message.id);
     this.pending.delete(message.id);

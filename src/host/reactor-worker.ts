@@ -24,8 +24,15 @@ export interface ReactorService {
   close(): void;
 }
 
-/** @param end ends the thread for a reason of its own, which the starting thread is told */
-export type StartService<Data> = (data: Data, reactor: Reactor, end: (reason: string) => void) => ReactorService;
+/** What a service can tell the starting thread unasked. */
+export interface Starter {
+  /** A line for people. */
+  log(line: string): void;
+  /** Ends the thread for a reason of its own. */
+  end(reason: string): void;
+}
+
+export type StartService<Data> = (data: Data, reactor: Reactor, starter: Starter) => ReactorService;
 
 export interface ToReactor {
   readonly id: number;
@@ -36,6 +43,7 @@ export interface ToReactor {
 export type FromReactor =
   | { readonly kind: 'ready'; readonly wakeFd: number; readonly info: unknown }
   | { readonly kind: 'failed'; readonly message: string }
+  | { readonly kind: 'log'; readonly line: string }
   | { readonly kind: 'result'; readonly id: number; readonly result?: unknown; readonly error?: string };
 
 /** The command that ends a thread. */
@@ -46,13 +54,16 @@ export function serveReactor<Data>(start: StartService<Data>): void {
   const port = parentPort as MessagePort;
   const send = (message: FromReactor): void => port.postMessage(message);
   const reactor = new Reactor(() => drain(port, reactor, service, send));
-  const end = (reason: string): void => {
-    send({ kind: 'failed', message: reason });
-    reactor.stop();
+  const starter: Starter = {
+    log: (line) => send({ kind: 'log', line }),
+    end: (reason) => {
+      send({ kind: 'failed', message: reason });
+      reactor.stop();
+    },
   };
   let service: ReactorService;
   try {
-    service = start(workerData as Data, reactor, end);
+    service = start(workerData as Data, reactor, starter);
   } catch (error) {
     if (!isForTheUser(error)) throw error;
     send({ kind: 'failed', message: error.message });

@@ -109,6 +109,10 @@ export class Trace {
     if (record.verdict === 'refused' || record.verdict === 'violation') {
       this.refusals.add(`${record.errno ?? 'closed'} ${nameOf(record.call, record.operation)}: ${record.reason ?? ''}`);
     }
+    this.write(record);
+  }
+
+  private write(record: object): void {
     if (this.fd === undefined) return;
     const line = `${JSON.stringify(record)}\n`;
     this.lines.push(line);
@@ -120,6 +124,17 @@ export class Trace {
   violation(pid: number, device: string, reason: string): void {
     const time = performance.timeOrigin + performance.now();
     this.record({ time, pid, device, call: 'connection', ret: -1, verdict: 'violation', reason });
+  }
+
+  /** Something that a domain was denied for want of a quota or a right, or because it broke the protocol. */
+  denial(device: string, what: string, domid: number, errno: string | null, reason: string): void {
+    this.refusals.add(`${errno ?? 'dropped'} ${device}: domain ${domid}, ${what}`);
+    this.note({ device, call: what, domid, errno: errno ?? undefined, verdict: 'refused', reason });
+  }
+
+  /** Anything else worth a line. */
+  note(record: object): void {
+    this.write({ time: performance.timeOrigin + performance.now(), ...record });
   }
 
   counts(): CallCounts {

@@ -1,4 +1,4 @@
-/** The report of CONTROL memreport: where the memory is, in lines. */
+/** The report of CONTROL memreport: where the memory is, and what was denied, in lines. */
 import type { XenstoreServer } from './server.js';
 
 export function memoryReport(server: XenstoreServer): string {
@@ -14,5 +14,6 @@ export function memoryReport(server: XenstoreServer): string {
     );
   }
   for (const { domid, nodes, memory } of server.domains) lines.push(`domain ${domid}: ${nodes} nodes, ${memory} bytes`);
+  for (const [what, count] of server.quotas.denials) lines.push(`denied by ${what}: ${count}`);
   return `${lines.join('\n')}\n`;
 }

@@ -19,6 +19,7 @@ export const T = {
   TRANSACTION_END: 7,
   WRITE: 11,
   RM: 13,
+  SET_PERMS: 14,
   WATCH_EVENT: 15,
   ERROR: 16,
 } as const;

@@ -16,11 +16,38 @@ const TOOLS = requires({
   packages: ['xenstore-utils', 'xen-utils-4.17'],
 });
 
+const RESTRICT = 20;
+
 let daemon: TestDaemon;
 beforeEach(() => {
   daemon = new TestDaemon();
 });
 afterEach(() => daemon.remove());
+
+it('says whom it denies what: in its messages, in the trace and in the report', async () => {
+  const trace = join(daemon.home, 'trace');
+  await daemon.start('--allow-restrict', '--trace', trace);
+  const [admin, client] = [await daemon.client(), await daemon.client()];
+  await admin.ask(T.CONTROL, 'quota\0set\0nodes\x003\0');
+  await admin.ask(T.WRITE, '/own\0');
+  expect(await admin.ask(T.SET_PERMS, '/own\0n7\0')).toBe('OK\0');
+  expect(await client.ask(RESTRICT, '7\0')).toBe('OK\0');
+  const answers: string[] = [];
+  for (let i = 0; i < 5; i++) answers.push(await client.ask(T.WRITE, `/own/${i}\0`));
+  expect(answers).toEqual(['OK\0', 'OK\0', '!ENOSPC', '!ENOSPC', '!ENOSPC']);
+  expect(await client.ask(T.CONTROL, 'memreport\0')).toBe('!EACCES');
+  await admin.ask(T.CONTROL, 'memreport\0');
+  await daemon.saying(/denied by nodes: 3/);
+  expect(daemon.output.match(/Domain 7 denied by nodes/g)).toHaveLength(1);
+  await daemon.end('SIGTERM');
+  const denials = readFileSync(trace, 'utf8')
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as { denied?: string; errno?: string; domid: number })
+    .filter(({ denied }) => denied === 'nodes');
+  expect(denials).toHaveLength(3);
+  expect(denials[0]).toMatchObject({ domid: 7, errno: 'ENOSPC' });
+});
 
 /** What a writer may say of the store: what it was told is there, and how far what it wasn't told may have come. */
 interface Knowledge {

@@ -1,7 +1,6 @@
 /** The daemon's trace: every message and every denial as one JSON object a line. */
 import { closeSync, openSync, writeSync } from 'node:fs';
-import { latin1 } from '../../xenstore/arena.js';
-import { typeName } from '../../xenstore/operations/index.js';
+import { messageRecord } from '../../host/xenstore-trace.js';
 import type { Denial } from '../../xenstore/quotas.js';
 import type { TracedMessage } from '../../xenstore/server.js';
 
@@ -15,20 +14,12 @@ export class MessageTrace {
     this.#fd = openSync(path, 'a', 0o600);
   }
 
-  message({ connection, direction, type, requestId, transactionId, payload }: TracedMessage): void {
-    this.#write({
-      connection: connection.id,
-      domid: connection.domain.domid,
-      direction,
-      type: typeName(type),
-      requestId,
-      transactionId,
-      payload: latin1(payload, 0, payload.length),
-    });
+  message(message: TracedMessage): void {
+    this.#write(messageRecord(message));
   }
 
   denial({ what, domid, errno, reason }: Denial): void {
-    this.#write({ denied: what, domid, errno, reason });
+    this.#write({ device: 'xenstore', denied: what, domid, errno, reason });
   }
 
   flush(): void {

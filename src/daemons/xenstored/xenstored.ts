@@ -10,6 +10,7 @@ import { XS_CONTROL } from '../../abi/xs-wire.js';
 import { UserError } from '../../host/native-library.js';
 import type { Reactor } from '../../host/reactor.js';
 import type { ReactorService } from '../../host/reactor-worker.js';
+import { writeReport } from '../../host/xenstore-report.js';
 import { XenstoreService } from '../../host/xenstore-service.js';
 import { XenstoreSocket } from '../../host/xenstore-socket.js';
 import type { UpdateSession } from '../../xenstore/live-update.js';
@@ -35,6 +36,8 @@ export class Xenstored implements ReactorService {
   readonly info: XenstoredInfo;
   readonly #options: XenstoredOptions;
   readonly #reactor: Reactor;
+  /** Takes what an administrator should see. */
+  readonly #log: (line: string) => void;
   readonly #server: XenstoreServer;
   readonly #service: XenstoreService;
   readonly #socket: XenstoreSocket;
@@ -44,7 +47,8 @@ export class Xenstored implements ReactorService {
   #journal: Journal | null = null;
   #update: Pending | null = null;
 
-  constructor(options: XenstoredOptions, reactor: Reactor, attachment: Attachment | null = null) {
+  constructor(options: XenstoredOptions, reactor: Reactor, log: (line: string) => void, attachment: Attachment | null) {
+    this.#log = log;
     this.#options = options;
     this.#reactor = reactor;
     this.#attachment = attachment;
@@ -87,6 +91,8 @@ export class Xenstored implements ReactorService {
     return new XenstoreServer(
       {
         now: () => performance.now(),
+        log: this.#log,
+        report: (text, file) => writeReport(text, file, this.#log),
         ...(attachment !== null && {
           domainExists: (domid) => attachment.domainExists(domid),
           introduce: (domid, gfn, port) => attachment.introduce(domid, gfn, port),

@@ -619,7 +619,7 @@ static void mixed(uint32_t connections, uint64_t ms, uint32_t nodes)
                     outstanding--;
             }
         }
-        usleep(300);
+        usleep(500);
     }
     qsort(ns, count, sizeof *ns, by_value);
     printf("{\"us\":[%.3f,%.3f,%.3f],\"count\":%u}\n", ns[count / 2] / 1e3, ns[count / 100 * 99] / 1e3,

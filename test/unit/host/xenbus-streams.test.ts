@@ -10,6 +10,7 @@ import { HandedFiles } from '../../../dist/host/handed-files.js';
 import { allocateNative, libc, MSG_DONTWAIT, MSG_NOSIGNAL, mapShared } from '../../../dist/host/libc.js';
 import { memoryFiles } from '../../../dist/host/memory-files.js';
 import { Reactor } from '../../../dist/host/reactor.js';
+import { Trace } from '../../../dist/host/trace.js';
 import { XenbusStreams } from '../../../dist/host/xenbus-streams.js';
 import { Hypervisor } from '../../../dist/hypervisor/hypervisor.js';
 import { bytes, Client, decode, encode, type Message, show, TYPES } from '../xenstore/harness.js';
@@ -40,7 +41,12 @@ beforeEach(() => {
   hypervisor.dom0.evtchn.onUpcall = (port) => {
     if (!store?.upcall(port)) kernel.upcall(port);
   };
-  store = new EmbeddedXenstore(reactor, hypervisor, { page, port: bus.port }, join(folder, 'socket'));
+  store = new EmbeddedXenstore(reactor, hypervisor, {
+    kernel: { page, port: bus.port },
+    socketPath: join(folder, 'socket'),
+    trace: new Trace(),
+    log: () => {},
+  });
   notes = [];
   files = new HandedFiles(bus, page, new XenbusStreams(reactor, bus, (pid, reason) => notes.push(`${pid} ${reason}`)));
   local = new Client(store.server, { domid: 0 });

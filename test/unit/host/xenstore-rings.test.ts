@@ -2,7 +2,7 @@
  * The embedded host's XenStore with domains on their rings: hypervisor, kernel and store as the host wires them, in this
  * thread; the guest is played through its memory and its event channels.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -12,6 +12,7 @@ import { EmbeddedXenstore } from '../../../dist/host/embedded-xenstore.js';
 import { memoryFiles } from '../../../dist/host/memory-files.js';
 import { Reactor } from '../../../dist/host/reactor.js';
 import { homeRequests, uuidOf } from '../../../dist/host/store-home.js';
+import { Trace } from '../../../dist/host/trace.js';
 import { createHvmDomain, giveStoreRing } from '../../../dist/hypervisor/build-domain.js';
 import type { Domain } from '../../../dist/hypervisor/domain.js';
 import { Hypervisor } from '../../../dist/hypervisor/hypervisor.js';
@@ -24,6 +25,8 @@ let reactor: Reactor;
 let hypervisor: Hypervisor;
 let store: EmbeddedXenstore;
 let local: Client;
+let trace: Trace;
+let logged: string[];
 
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'postern-rings-'));
@@ -35,7 +38,14 @@ beforeEach(() => {
   hypervisor.dom0.evtchn.onUpcall = (port) => {
     if (!store?.upcall(port)) kernel.upcall(port);
   };
-  store = new EmbeddedXenstore(reactor, hypervisor, { page, port: bus.port }, join(folder, 'socket'));
+  trace = new Trace(join(folder, 'trace'));
+  logged = [];
+  store = new EmbeddedXenstore(reactor, hypervisor, {
+    kernel: { page, port: bus.port },
+    socketPath: join(folder, 'socket'),
+    trace,
+    log: (line) => logged.push(line),
+  });
   local = new Client(store.server, { domid: 0 });
 });
 
@@ -44,6 +54,7 @@ afterEach(() => {
   for (const domain of [...hypervisor.domains]) if (domain !== hypervisor.dom0) domain.kill(NEVER_PREEMPT);
   settle();
   reactor.close();
+  trace.close();
   rmSync(folder, { recursive: true, force: true });
 });
 
@@ -74,6 +85,45 @@ function make(domid = 0): Guest {
   settle();
   return new Guest(domain);
 }
+
+describe('a domain at its quota', () => {
+  it('is refused where everybody can see it: counted, traced, and said once', () => {
+    const guest = make();
+    local.ask('CONTROL', 'quota|set|nodes|20|');
+    const answers = Array.from({ length: 30 }, (_, i) => guest.all('WRITE', `data/${i}|x`)[0]);
+    const refused = answers.filter((answer) => answer === 'ERROR ENOSPC|').length;
+    expect(refused).toBeGreaterThan(5);
+    expect(answers[0]).toBe('WRITE OK|');
+    expect(trace.counts().refusals).toEqual({ 'ENOSPC xenstore: domain 1, nodes': refused });
+    expect(logged).toEqual([expect.stringMatching(/^Domain 1 denied by nodes: /)]);
+    trace.flush();
+    const lines = readFileSync(join(folder, 'trace'), 'utf8').trimEnd().split('\n');
+    const records = lines.map((line) => JSON.parse(line) as { call: string; domid: number; direction?: string });
+    const denials = records.filter(({ call }) => call === 'nodes');
+    expect(denials).toHaveLength(refused);
+    expect(denials[0]).toMatchObject({ device: 'xenstore', domid: 1, errno: 'ENOSPC', verdict: 'refused' });
+    expect(
+      records.find(({ call, domid, direction }) => call === 'WRITE' && domid === 1 && direction === 'in'),
+    ).toMatchObject({
+      device: 'xenstore',
+      domid: 1,
+      requestId: 5,
+      payload: 'data/0\0x',
+    });
+  });
+
+  it('is in the report of the memory, which goes to the log or a file', () => {
+    expect(local.ask('CONTROL', 'memreport|')).toBe('OK|');
+    expect(logged.some((line) => line.startsWith('watches '))).toBe(true);
+    const file = join(folder, 'report');
+    local.ask('CONTROL', 'quota|set|nodes|20|');
+    const guest = make();
+    for (let i = 0; i < 30; i++) guest.all('WRITE', `data/${i}|x`);
+    expect(local.ask('CONTROL', `memreport|${file}|`)).toBe('OK|');
+    expect(readFileSync(file, 'utf8')).toMatch(/^denied by nodes: \d+$/m);
+    expect(local.ask('CONTROL', `memreport|${folder}/none/report|`)).toBe('EINVAL');
+  });
+});
 
 describe('a domain of ours', () => {
   it('finds its ring where libxl would have put it', () => {
