@@ -2,15 +2,16 @@
  * A change that must not make what the policy doesn't let the client make: WRITE and MKDIR make missing parents, and WRITE
  * a missing node. Looking first and changing then would leave a moment in between, so both are one transaction:
  *
- *     start ──▶ look ──there──▶ change ──▶ commit ──▶ done
- *       ▲         └─missing──▶ give up ──▶ refused
- *       └───────────── conflict ◀──┘ (a few times)
+ *     start ──▶ look and change, together ──there────▶ commit ──▶ done
+ *       ▲                                  └─missing──▶ give up ─▶ refused
+ *       └────────────── conflict (a few times) ◀──────────┘
  *
- * In a transaction of the client's it is look and change only: its snapshot holds still. Requests after it wait.
+ * In a transaction of the client's it is look, then change: what was changed there could not be given up alone, and its
+ * snapshot holds still. Requests after it wait.
  */
 import { XS_GET_PERMS, XS_TRANSACTION_END, XS_TRANSACTION_START, type XsErrorName } from '../../abi/xen/xs-wire.js';
 import { latin1, latin1Bytes } from '../arena.js';
-import { type Continuation, type Exchange, Reply } from './exchange.js';
+import { type Continuation, Exchange, Reply } from './exchange.js';
 import type { GateSession } from './session.js';
 
 /** Times that a conflict with others is tried again. */
@@ -27,7 +28,11 @@ interface Change {
   readonly next: Continuation;
   /** For `next`. */
   readonly state: unknown;
-  step: 'start' | 'look' | 'change' | 'end';
+  /** `both`: look and change are on their way together. */
+  step: 'start' | 'both' | 'look' | 'change' | 'end';
+  /** Of the two that are on their way together, the error of the one that has come. */
+  looked: XsErrorName | null | undefined;
+  changed: XsErrorName | null | undefined;
   /** The gate's own; the client's, where it has one. */
   transaction: number;
   /** Kept while the transaction ends. */
@@ -46,7 +51,18 @@ export function changeBelow(
   const guard = new Uint8Array(guardLength + 1);
   guard.set(exchange.payload.subarray(0, guardLength));
   const { state } = exchange;
-  const change: Change = { type, guard, next, state, step: 'start', transaction: 0, outcome: null, tries: 0 };
+  const change: Change = {
+    type,
+    guard,
+    next,
+    state,
+    step: 'start',
+    looked: undefined,
+    changed: undefined,
+    transaction: 0,
+    outcome: null,
+    tries: 0,
+  };
   exchange.state = change;
   exchange.next = STEPS;
   session.busy = true;
@@ -57,7 +73,10 @@ const STEPS: Continuation = {
   replied(session, exchange, reply) {
     const change = exchange.state as Change;
     if (change.step === 'start') started(session, exchange, change, reply);
-    else if (change.step === 'look') looked(session, exchange, change, reply);
+    else if (change.step === 'both') {
+      change.changed = reply.error;
+      decide(session, exchange, change);
+    } else if (change.step === 'look') looked(session, exchange, change, reply);
     else if (change.step === 'change') changed(session, exchange, change, reply);
     else ended(session, exchange, change, reply);
   },
@@ -65,6 +84,24 @@ const STEPS: Continuation = {
     const change = exchange.state as Change;
     change.outcome = null;
     begin(session, exchange, change);
+  },
+};
+
+/** The look that is on its way beside a change. */
+interface Look {
+  readonly exchange: Exchange;
+  readonly change: Change;
+}
+
+const LOOK: Continuation = {
+  replied(session, look, reply) {
+    const { exchange, change } = look.state as Look;
+    change.looked = reply.error;
+    decide(session, exchange, change);
+  },
+  lost(session, look) {
+    const { exchange, change } = look.state as Look;
+    if (change.changed !== undefined) begin(session, exchange, change); // else the change is lost too, and begins anew
   },
 };
 
@@ -84,7 +121,22 @@ function started(session: GateSession, exchange: Exchange, change: Change, reply
   const id = transactionId(reply);
   if (id === null) return done(session, exchange, change, 'EIO');
   change.transaction = id;
-  look(session, exchange, change);
+  change.step = 'both';
+  change.looked = undefined;
+  change.changed = undefined;
+  const look = new Exchange();
+  look.state = { exchange, change } satisfies Look;
+  look.next = LOOK;
+  session.link.send(look, XS_GET_PERMS, id, change.guard, change.guard.length);
+  session.link.send(exchange, change.type, id, exchange.payload, exchange.length);
+}
+
+/** Goes on once look and change have both been answered. */
+function decide(session: GateSession, exchange: Exchange, change: Change): void {
+  const { looked, changed } = change;
+  if (looked === undefined || changed === undefined) return;
+  if (looked === 'ENOENT') return end(session, exchange, change, 'missing');
+  end(session, exchange, change, looked ?? changed);
 }
 
 function look(session: GateSession, exchange: Exchange, change: Change): void {

@@ -135,7 +135,12 @@ describe('device-model', () => {
     expect(client.ask('MKDIR', 'device-model/1/backends/console|')).toBe('EACCES');
     expect(world.denials()).toEqual([`EACCES MKDIR ${DM}/backends/console: it would make ${DM}, which no rule grants`]);
     expect(world.store.tool.ask('READ', `${DM}|`)).toBe('ENOENT');
-    expect(client.forwarded()).toEqual(['TRANSACTION_START |', `GET_PERMS ${DM}| in 1`, 'TRANSACTION_END F| in 1']);
+    expect(client.forwarded()).toEqual([
+      'TRANSACTION_START |',
+      `GET_PERMS ${DM}| in 1`,
+      `MKDIR ${DM}/backends/console| in 1`,
+      'TRANSACTION_END F| in 1',
+    ]);
     expect(world.gate.nodes.size).toBe(0);
   });
 
@@ -222,7 +227,7 @@ describe('changes', () => {
     session.fromClient(message(11, 1, '/a/w\0mine'));
     const upstream = client.upstream;
     if (upstream === null) throw new Error('no upstream');
-    for (let step = 0; step < 3; step++) {
+    for (let step = 0; step < 2; step++) {
       const up = session.toUpstream().slice();
       session.upstreamTook(up.length);
       upstream.receive(up);
@@ -233,6 +238,36 @@ describe('changes', () => {
     world.store.tool.ask('RM', '/a/w|');
     expect(client.take().map(({ type, payload }) => `${type} ${payload}`)).toEqual(['ERROR EACCES|']);
     expect(world.store.tool.ask('READ', '/a/w|')).toBe('ENOENT');
+  });
+
+  it.each([0, 1, 2, 3, 4])('carries a change out once where upstream goes after %i of its answers', (answers) => {
+    const world = new GateWorld(RULES);
+    world.store.tool.ask('WRITE', '/a/w|0');
+    const client = world.client();
+    const { session } = client;
+    session.fromClient(message(11, 1, '/a/w\0mine'));
+    let left = answers;
+    while (left > 0 && client.upstream !== null) {
+      const up = session.toUpstream().slice();
+      session.upstreamTook(up.length);
+      client.upstream.receive(up);
+      const down = client.upstream.output().slice();
+      client.upstream.sent(down.length);
+      // START's and END's come alone, look's and change's together
+      for (let at = 0; at < down.length && left > 0; left--) {
+        const end = at + 16 + (down[at + 12] as number);
+        session.fromUpstream(down.slice(at, end));
+        at = end;
+      }
+    }
+    client.lose();
+    client.connect();
+    const wanted = ['WRITE OK|'];
+    expect(client.take().map(({ type, payload }) => `${type} ${payload}`)).toEqual(wanted);
+    expect(world.store.tool.ask('READ', '/a/w|')).toBe('mine');
+    expect(session.busy).toBe(false);
+    expect(session.link.inFlight).toEqual([]);
+    expect(client.ask('READ', '/a/w|')).toBe('mine');
   });
 
   it('bounds nodes and values', () => {
