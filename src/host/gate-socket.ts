@@ -108,7 +108,9 @@ export class GateConnection {
     this.isSettling = false;
     if (!this.isOpen) return;
     if (this.session.ended !== null) return this.close();
-    this.listenFor((this.session.wantsClient ? EPOLLIN : 0) | (this.isFull ? EPOLLOUT : 0));
+    // A client that must wait mostly waits anyway: it is no longer listened to once it has said something (see `ready`).
+    const input = this.session.wantsClient ? EPOLLIN : this.events & EPOLLIN;
+    this.listenFor(input | (this.isFull ? EPOLLOUT : 0));
     if (this.cancelTick === undefined) this.armClock();
   }
 
@@ -125,7 +127,9 @@ export class GateConnection {
 
   private ready(events: number): void {
     if (events & EPOLLOUT) this.isFull = false;
-    if (events & ~EPOLLOUT && !this.receive()) return this.close();
+    const input = events & ~EPOLLOUT;
+    if (input === EPOLLIN && !this.session.wantsClient) this.listenFor(this.events & ~EPOLLIN);
+    else if (input !== 0 && !this.receive()) return this.close();
     this.settle();
   }
 
