@@ -38,7 +38,9 @@ Examples:
   postern run                                  a restricted QEMU on a fresh domain, until Ctrl-C
   postern run --device-model builtin --seconds 5 --json
   postern exec --domains 1 -- ./my-device-model 1
-  postern host --socket /tmp/xen/host &  postern domain list --host /tmp/xen/host`,
+  postern host --socket /tmp/xen/host &  postern domain list --host /tmp/xen/host
+  postern xenstored --socket /tmp/xs &  postern xenstore ls -p --socket /tmp/xs
+  postern gate --domid 3 --socket /run/dm-3    before the XenStore of this machine, for one device model`,
   );
 
 const asked = process.argv[2];

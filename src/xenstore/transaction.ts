@@ -69,6 +69,8 @@ export class TxEntry implements Entry {
   /** The node that a commit made of it. */
   node: Node | null = null;
   fires = FIRE_NONE;
+  /** Waits to be taken by `takeUnsaved`. */
+  unsaved = false;
   /** Next entry of the same hash. */
   chain: TxEntry | null = null;
 
@@ -94,7 +96,7 @@ export class TxEntry implements Entry {
 export class Transaction implements View {
   readonly id: number;
   failed: XsErrorName | null = null;
-  /** Found to conflict when it was handed to a new daemon: it can only end with EAGAIN. */
+  /** Found to conflict when it was handed to a new daemon, or the old one was killed: it can only end with EAGAIN. */
   doomed = false;
   /** Paths touched, in the order of their first access. */
   readonly entries: TxEntry[] = [];
@@ -113,6 +115,8 @@ export class Transaction implements View {
   #memory = 0;
   /** Something was changed, even if it was undone later. */
   #modified = false;
+  /** What a journal doesn't know yet. Kept for rings, as they outlive the daemon. */
+  #unsaved: TxEntry[] | null;
   #open = true;
   #seesSnapshot = true;
 
@@ -124,6 +128,7 @@ export class Transaction implements View {
     this.#quotas = quotas;
     this.#watches = watches;
     this.#snapshot = store.clock;
+    this.#unsaved = connection.kind === 'ring' ? [] : null;
     store.snapshots.open(this.#snapshot);
   }
 
@@ -272,6 +277,15 @@ export class Transaction implements View {
     return this.#created.filter((entry, i) => entry.exists && entry.createdAs === i);
   }
 
+  /** Of a ring's transaction: what has been touched or changed since this was called last. */
+  takeUnsaved(): readonly TxEntry[] {
+    const taken = this.#unsaved ?? [];
+    if (taken.length === 0) return taken;
+    for (const entry of taken) entry.unsaved = false;
+    this.#unsaved = [];
+    return taken;
+  }
+
   /** For the consistency check. */
   holdings(): { memory: number; slots: number } {
     const slots = this.entries.reduce(
@@ -301,6 +315,7 @@ export class Transaction implements View {
 
   #enter(entry: TxEntry): void {
     this.entries.push(entry);
+    this.#unsave(entry);
     if (this.#byHash !== null) {
       entry.chain = this.#byHash.get(entry.hash) ?? null;
       this.#byHash.set(entry.hash, entry);
@@ -431,6 +446,13 @@ export class Transaction implements View {
     entry.fires = Math.max(entry.fires, fires);
     entry.generation = ++this.#store.clock;
     this.#modified = true;
+    this.#unsave(entry);
+  }
+
+  #unsave(entry: TxEntry): void {
+    if (this.#unsaved === null || entry.unsaved) return;
+    entry.unsaved = true;
+    this.#unsaved.push(entry);
   }
 
   #charge(bytes: number): void {

@@ -15,7 +15,6 @@ import {
   xenPrograms,
 } from '../support/xenstore-transports.js';
 
-const EXAMPLE = new URL('../../test/integration/xenstore-example.md', import.meta.url);
 const README = new URL('../../README.md', import.meta.url);
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
@@ -120,21 +119,23 @@ for (const name of TRANSPORT_NAMES) {
       expect(await xs.transaction((tx) => tx.read('/client/n'))).toBe('1');
     });
 
-    it.skipIf(!name.startsWith('xenbus') || !xenPrograms.ok)('is found by the host alone', async () => {
-      const host = store.env.POSTERN_HOST as string;
-      const xs = await XenStore.connect({ host });
-      clients.push(xs);
-      // Where the store is not served beside the host's own socket, there is still the device.
-      expect(xs.path).toBe(name === 'xenbus-postern' ? `/dev/xen/xenbus of ${host}` : `${host}.xenstored`);
-      await xs.write('/client/found', 'yes');
-      expect((await store.run(['xenstore-read', '/client/found'])).stdout).toBe('yes\n');
-    });
+    if (name.startsWith('xenbus')) {
+      it.skipIf(!xenPrograms.ok)('is found by the host alone', async () => {
+        const host = store.env.POSTERN_HOST as string;
+        const xs = await XenStore.connect({ host });
+        clients.push(xs);
+        // Where the store is not served beside the host's own socket, there is still the device.
+        expect(xs.path).toBe(name === 'xenbus-postern' ? `/dev/xen/xenbus of ${host}` : `${host}.xenstored`);
+        await xs.write('/client/found', 'yes');
+        expect((await store.run(['xenstore-read', '/client/found'])).stdout).toBe('yes\n');
+      });
+    }
 
     it("runs the README's example", async () => {
       const modules = store.file('node_modules');
       mkdirSync(modules, { recursive: true });
       symlinkSync(ROOT, `${modules}/postern`);
-      writeFileSync(store.file('example.mjs'), exampleOf(EXAMPLE) as string);
+      writeFileSync(store.file('example.mjs'), exampleOf(README) as string);
       const ran = await store.run([process.execPath, store.file('example.mjs')]);
       expect(ran, store.output).toEqual({
         status: 0,
@@ -144,9 +145,3 @@ for (const name of TRANSPORT_NAMES) {
     });
   });
 }
-
-const inReadme = exampleOf(README);
-
-it.skipIf(inReadme === undefined)("the README's example is the one that runs", () => {
-  expect(inReadme).toBe(exampleOf(EXAMPLE));
-});

@@ -1,5 +1,6 @@
 // A domain whose daemon is killed at any moment, again and again, and goes on from its journal: the domain notices nothing
-// but that its open transactions end with EAGAIN. Every request is done once and answered once, every event comes once.
+// but that its open transactions end with EAGAIN. Every request is done once and answered once, every event comes once;
+// and what a transaction has seen and written is there for it until its end.
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { SlicedDump } from '../../dist/xenstore/migration/dump.js';
@@ -22,9 +23,13 @@ class Machine {
   kills = 0;
   /** Of transactions. */
   again = 0;
+  /** Snapshots that were finished after something had changed that they show. */
+  late = 0;
   #journal!: JournalRecords;
-  #snapshot!: Uint8Array;
+  #snapshot = new Uint8Array(0);
   #frames: Uint8Array[] = [];
+  /** The next snapshot, a slice a round, and the frames since it was begun. */
+  #next!: { readonly dump: SlicedDump; readonly chunks: Uint8Array[]; readonly frames: Uint8Array[] };
 
   constructor() {
     this.server = this.#make();
@@ -34,6 +39,7 @@ class Machine {
     tool.ask('SET_PERMS', `/local/domain/${DOMID}|n${DOMID}|`);
     tool.connection.close();
     this.#keep();
+    while (this.#snapshot.length === 0) this.#slice();
   }
 
   #make(): XenstoreServer {
@@ -51,12 +57,34 @@ class Machine {
     return server;
   }
 
-  /** A new snapshot, and changes from now on. */
+  /** Changes from now on, and a new snapshot. */
   #keep(): void {
     this.#journal = new JournalRecords(this.server);
-    this.#snapshot = new SlicedDump(this.server, { extensions: true }).step(Number.POSITIVE_INFINITY).chunk.slice();
-    this.#frames = [];
     this.server.store.observer = this.#journal;
+    this.#begin();
+  }
+
+  #begin(): void {
+    this.#next = { dump: new SlicedDump(this.server, { extensions: true }), chunks: [], frames: [] };
+  }
+
+  #slice(): void {
+    const { dump, chunks, frames } = this.#next;
+    const { chunk, done } = dump.step(1);
+    chunks.push(chunk.slice());
+    if (!done) return;
+    this.#snapshot = new Uint8Array(Buffer.concat(chunks));
+    this.#frames = frames;
+    if (frames.length > 0) this.late++;
+    this.#begin();
+  }
+
+  #write(): void {
+    if (this.#journal.length === 0) return;
+    const frame = this.#journal.bytes().slice();
+    this.#frames.push(frame);
+    this.#next.frames.push(frame);
+    this.#journal.clear();
   }
 
   /** One round of the daemon, in which it may be killed. */
@@ -64,10 +92,10 @@ class Machine {
     this.guest.push();
     this.ring.receive();
     if (kill === 'served') return this.#kill();
-    if (this.#journal.length > 0) this.#frames.push(this.#journal.bytes().slice());
-    this.#journal.clear();
+    this.#write();
     if (kill === 'written') return this.#kill();
     this.ring.flush();
+    this.#slice();
     if (kill === 'between') this.#kill();
   }
 
@@ -84,21 +112,39 @@ class Machine {
 }
 
 interface Step {
-  readonly op: 'watch' | 'write' | 'long' | 'start' | 'in' | 'end';
+  readonly op: 'watch' | 'write' | 'long' | 'start' | 'in' | 'out' | 'look' | 'remove' | 'end';
   readonly rounds: readonly (Kill | null)[];
   /** How many replies it waits for before it goes on. */
   readonly patience: number;
 }
 
 const step: fc.Arbitrary<Step> = fc.record({
-  op: fc.constantFrom('watch', 'write', 'write', 'long', 'start', 'in', 'end'),
+  op: fc.constantFrom(
+    'watch',
+    'write',
+    'write',
+    'long',
+    'start',
+    'start',
+    'in',
+    'out',
+    'look',
+    'look',
+    'remove',
+    'end',
+  ),
   rounds: fc.array(fc.constantFrom<Kill | null>(null, null, null, 'served', 'written', 'between'), { maxLength: 3 }),
   patience: fc.nat(3),
 });
 
+const ANY = /^(\d+|ENOENT\|)$/;
+
 it('notices nothing of it', () => {
   let kills = 0;
   let again = 0;
+  let late = 0;
+  /** Looks of transactions that had looked or written before a kill. */
+  let looks = 0;
   const property = fc.property(fc.array(step, { maxLength: 30 }), (steps) => {
     const machine = new Machine();
     const { guest } = machine;
@@ -108,6 +154,9 @@ it('notices nothing of it', () => {
     let id = 1;
     let tx = 0;
     let txKills = 0;
+    /** What the open transaction sees at `x`; not known before it has looked. */
+    let seen: string | null = null;
+    let seenKills = 0;
     const ask = (type: string, payload: string, what: RegExp, transaction = 0): void => {
       expected.push({ id, what });
       guest.send(type, payload, id++, transaction);
@@ -124,6 +173,7 @@ it('notices nothing of it', () => {
           payload: expect.stringMatching(next?.what ?? /^$/),
         });
         if (type === 'TRANSACTION_START') tx = Number.parseInt(payload, 10);
+        if (next?.what === ANY) seen = payload;
       }
     };
     const settle = (): void => {
@@ -151,8 +201,26 @@ it('notices nothing of it', () => {
         ask('TRANSACTION_START', '|', /^\d+\|$/);
         settle();
         txKills = machine.kills;
+        seen = null;
       } else if (op === 'in' && tx > 0) {
-        ask('WRITE', 'x|y', /^OK\|$/, tx);
+        seen = String(id);
+        ask('WRITE', `x|${seen}`, /^OK\|$/, tx);
+        seenKills = machine.kills;
+      } else if (op === 'out') {
+        ask('WRITE', `x|${id}`, /^OK\|$/);
+      } else if (op === 'look' && tx > 0) {
+        if (seen === null) {
+          ask('READ', 'x|', ANY, tx);
+          settle();
+          seenKills = machine.kills;
+        } else {
+          ask('READ', 'x|', seen === 'ENOENT|' ? /^ENOENT\|$/ : new RegExp(`^${seen}$`), tx);
+          if (machine.kills > seenKills) looks++;
+        }
+      } else if (op === 'remove' && tx > 0 && seen !== null) {
+        ask('RM', 'x|', /^OK\|$/, tx);
+        seen = 'ENOENT|';
+        seenKills = machine.kills;
       } else if (op === 'end' && tx > 0) {
         settle();
         const before = machine.kills > txKills;
@@ -178,8 +246,32 @@ it('notices nothing of it', () => {
     const names = [...machine.server.store.table].filter((node) => node.death === 0).length;
     expect(names).toBeGreaterThanOrEqual(written);
     kills += machine.kills;
+    late += machine.late;
   });
   fc.assert(property, { numRuns: 300 });
   expect(kills).toBeGreaterThan(500);
+  expect(late).toBeGreaterThan(30);
   expect(again).toBeGreaterThan(3);
+  expect(looks).toBeGreaterThan(3);
+});
+
+it('has nothing of a transaction in another one of the same number, after the ring has begun anew', () => {
+  const machine = new Machine();
+  const { guest } = machine;
+  const round = (kill: Kill | null = null): string[] => {
+    machine.round(kill);
+    return guest.take().map(({ payload }) => payload);
+  };
+  guest.send('TRANSACTION_START', '|');
+  expect(round()).toEqual(['1|']);
+  guest.send('WRITE', 'x|old', 0, 1);
+  guest.send('WRITE', 'y|old', 0, 1);
+  expect(round()).toEqual(['OK|', 'OK|']);
+  machine.ring.reset();
+  guest.send('TRANSACTION_START', '|');
+  guest.send('READ', 'x|', 0, 1);
+  expect(round('between')).toEqual(['1|', 'ENOENT|']);
+  for (const name of ['x', 'y']) guest.send('READ', `${name}|`, 0, 1);
+  guest.send('TRANSACTION_END', 'T|', 0, 1);
+  expect(round()).toEqual(['ENOENT|', 'ENOENT|', 'EAGAIN|']);
 });

@@ -21,7 +21,7 @@ import { GateTrace } from './trace-file.js';
 
 serveReactor<GateDaemonOptions>((options, reactor) => {
   const open = upstreamOf(options);
-  open().close(); // said now rather than to the first client: that there is nobody
+  checkUpstream(open, options);
   removeLeftOver(options.path);
   const trace = options.trace === undefined ? undefined : new GateTrace(options.trace);
   reactor.onIdle = () => trace?.flush();
@@ -50,6 +50,21 @@ serveReactor<GateDaemonOptions>((options, reactor) => {
     },
   };
 });
+
+/** Said now rather than to the first client: that there is nobody. */
+function checkUpstream(open: () => UpstreamFile, { upstream, host }: GateDaemonOptions): void {
+  try {
+    open().close();
+  } catch (error) {
+    if (!(error instanceof SystemError)) throw error;
+    throw new UserError(
+      host === undefined
+        ? `there is no XenStore at ${upstream} (${error.message}); start one (postern xenstored --socket PATH), ` +
+            'or say where it is: --upstream PATH'
+        : `the host at ${host} has no xenbus (${error.message}); start one with: postern host --socket ${host}`,
+    );
+  }
+}
 
 function upstreamOf({ upstream, host }: GateDaemonOptions): () => UpstreamFile {
   if (host === undefined) return () => openUpstream(upstream);

@@ -36,7 +36,7 @@ import {
   RECORD_WATCH_DATA_EXTENDED,
   STREAM_VERSION,
 } from './records.js';
-import { dumpTransactions } from './transactions.js';
+import { dumpTransactions, writeSeen } from './transactions.js';
 
 export interface DumpOptions {
   /** 1 is what Xen 4.17 takes: without depth of watches, quotas and features. Default: the newest. */
@@ -66,7 +66,7 @@ export function dump(server: XenstoreServer, options: DumpOptions = {}): Uint8Ar
   return w.bytes().slice();
 }
 
-/** A dump for a file: rings, no sockets, of transactions only that rings have them. */
+/** A dump for a file: rings and what their transactions see, no sockets. */
 export class SlicedDump {
   readonly #walk: NodeWalk;
   readonly #writer = new RecordWriter();
@@ -158,6 +158,7 @@ function writeRing(
   if (connection === null) return;
   const id = ringId(domain.domid);
   ids?.set(connection, id);
+  if (ids === null && isKnown) writeSeen(w, connection);
   for (const watch of connection.watches.values()) writeWatch(w, connection.server.arena, id, watch, type);
 }
 

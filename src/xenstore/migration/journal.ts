@@ -3,14 +3,16 @@
  * any reply leaves. So a piece is all or nothing, and with it each request and each transaction in it.
  *
  * Written are nodes with what they hold now (NODE_DATA, without permissions: removed with all below it), domains, limits,
- * watches of rings, and where rings stand: with that, the next daemon goes on in the middle of a request, and neither does
- * one twice nor leaves one out. Not written is what ends with the daemon: sockets, their watches, what transactions did.
+ * watches of rings, where rings stand, and what their open transactions see: with that, the next daemon goes on in the
+ * middle of a request, and neither does one twice nor leaves one out. Not written is what ends with the daemon: sockets
+ * and what they have.
  */
 import type { Connection } from '../connection.js';
 import type { Domain } from '../domains.js';
 import type { Node } from '../node.js';
 import type { Observer } from '../observer.js';
 import type { XenstoreServer } from '../server.js';
+import type { Transaction } from '../transaction.js';
 import type { SpecialWatch, Watch } from '../watches.js';
 import {
   isServed,
@@ -24,6 +26,7 @@ import {
 } from './encode.js';
 import { RecordWriter } from './record-writer.js';
 import { OWN_DOMAIN_ENDED, OWN_UNWATCH, RECORD_WATCH_DATA_EXTENDED } from './records.js';
+import { writeSeen } from './transactions.js';
 
 export class JournalRecords implements Observer {
   readonly #server: XenstoreServer;
@@ -31,6 +34,8 @@ export class JournalRecords implements Observer {
   readonly #headroom: number;
   /** To be written once all is done that is done in one go. */
   readonly #rings = new Set<Connection>();
+  /** Transactions of rings that were begun here. */
+  readonly #transactions = new WeakSet<Transaction>();
 
   /** @param headroom bytes left free in front of the records, for whoever frames them */
   constructor(server: XenstoreServer, headroom = 0) {
@@ -99,7 +104,9 @@ export class JournalRecords implements Observer {
   #writeRings(): void {
     for (const connection of this.#rings) {
       const { origin, open, ring } = connection;
-      if (open && ring !== null && isServed(this.#server, origin)) writeDomain(this.#writer, origin, true, connection);
+      if (!open || ring === null || !isServed(this.#server, origin)) continue;
+      writeDomain(this.#writer, origin, true, connection);
+      writeSeen(this.#writer, connection, this.#transactions);
     }
     this.#rings.clear();
   }

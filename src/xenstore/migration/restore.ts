@@ -57,7 +57,7 @@ import {
   type TransactionRecord,
   type WatchRecord,
 } from './records.js';
-import { checkTransaction, restoreDoomed, restoreTransaction, type TransactionImage } from './transactions.js';
+import { checkTransaction, restoreTransaction, type TransactionImage } from './transactions.js';
 
 /** Who brings connections to life. Default: rings as INTRODUCE does, sockets not at all. */
 export interface Transports {
@@ -74,7 +74,7 @@ interface ConnectionImage {
   readonly partial: number;
   readonly output: Uint8Array;
   readonly watches: Map<string, WatchRecord>;
-  readonly transactions: Map<number, TransactionImage & { readonly paths: Set<string> }>;
+  readonly transactions: Map<number, TransactionImage & { readonly places: Map<string, number> }>;
   restricted: Domain | null;
   position: RingRecord | null;
 }
@@ -118,16 +118,25 @@ export class Restorer {
       if (connection == null) continue;
       if (restricted !== null) connection.become(restricted);
       for (const watch of image.watches.values()) this.#addWatch(connection, image, watch);
-      for (const transaction of image.transactions.values()) {
-        restoreTransaction(server, connection, transaction, (record) => this.#perms(record));
-      }
-      for (const id of image.position?.transactions ?? []) restoreDoomed(server, connection, id);
+      this.#openTransactions(connection, image);
       this.#takeOver(connection, image);
     }
     for (const domain of [...server.domains]) {
       if (!domain.privileged && !server.domains.exists(domain.domid)) server.domainGone(domain.domid);
     }
     server.leave();
+  }
+
+  /** Without a record of ours a ring's transaction is from a file: its daemon was killed. */
+  #openTransactions(connection: Connection, { transactions, position }: ConnectionImage): void {
+    if (position === null && this.#inJournal) return;
+    for (const id of position?.transactions ?? []) {
+      if (id !== 0 && !transactions.has(id)) transactions.set(id, { id, nodes: [], own: null, places: new Map() });
+    }
+    for (const image of transactions.values()) {
+      const isDoomed = position !== null && image.own === null;
+      restoreTransaction(this.#server, connection, image, isDoomed, (record) => this.#perms(record));
+    }
   }
 
   #ring(domid: number, transports: Transports): Connection | null {
@@ -166,8 +175,7 @@ export class Restorer {
       case RECORD_CONNECTION_DATA:
         return this.#connection(record);
       case OWN_RING:
-        this.#image(record.connection).position = record;
-        return;
+        return this.#position(record);
       case OWN_MORE_INPUT:
         return this.#moreInput(record);
       case OWN_RESTRICTED:
@@ -225,6 +233,13 @@ export class Restorer {
     domain.target = spec.target === DOMID_INVALID ? null : this.#domain(spec.target);
   }
 
+  #position(record: RingRecord): void {
+    const image = this.#image(record.connection);
+    image.position = record;
+    const open = new Set(record.transactions);
+    for (const id of image.transactions.keys()) if (!open.has(id)) image.transactions.delete(id);
+  }
+
   #moreInput({ connection: id, input: more }: MoreInputRecord): void {
     const image = this.#image(id);
     const input = new Uint8Array(image.input.length + more.length);
@@ -241,6 +256,8 @@ export class Restorer {
   }
 
   #watch(record: WatchRecord): void {
+    // The snapshot may have been written after the end of the domain.
+    if (this.#inJournal && !this.#connections.has(record.connection)) return;
     const image = this.#image(record.connection);
     const key = watchKey(this.#watchPath(image, record.path).toString(), latin1(record.token, 0, record.token.length));
     if (record.type === OWN_UNWATCH) {
@@ -255,8 +272,10 @@ export class Restorer {
 
   #transaction({ connection, transaction: id }: TransactionRecord): void {
     const { transactions } = this.#image(connection);
-    if (id === 0 || transactions.has(id)) throw new StreamError(`transaction ${id} of connection ${connection}`);
-    transactions.set(id, { id, nodes: [], own: null, paths: new Set() });
+    // In a journal it may be another one of the same number: a ring that begins anew counts anew.
+    const isTwice = transactions.has(id) && !this.#inJournal;
+    if (id === 0 || isTwice) throw new StreamError(`transaction ${id} of connection ${connection}`);
+    transactions.set(id, { id, nodes: [], own: null, places: new Map() });
   }
 
   #ownTransaction(record: OwnTransactionRecord): void {
@@ -267,12 +286,16 @@ export class Restorer {
 
   #pendingNode(record: NodeRecord): void {
     const transaction = this.#image(record.connection).transactions.get(record.transaction);
-    if (transaction === undefined)
+    if (transaction === undefined) {
+      // The snapshot may have been written after its end.
+      if (this.#inJournal) return;
       throw new StreamError(`a node of a transaction ${record.transaction} that isn't there`);
+    }
     const path = this.#treePath(record.path).toString();
-    if (transaction.paths.has(path)) throw new StreamError(`${path} twice in a transaction`);
-    transaction.paths.add(path);
-    transaction.nodes.push(record);
+    const place = transaction.places.get(path) ?? transaction.nodes.length;
+    if (place < transaction.nodes.length && !this.#inJournal) throw new StreamError(`${path} twice in a transaction`);
+    transaction.places.set(path, place);
+    transaction.nodes[place] = record;
   }
 
   #node(record: NodeRecord): void {

@@ -4,7 +4,10 @@
  * A transaction's snapshot does not travel: the new daemon opens it on the state it is handed. That is as good as the old
  * one while nothing that the transaction has looked at has changed since: all answers it has had are true of the new
  * snapshot too. Where something has changed, its end could only have been EAGAIN; it is handed on as `doomed`, with what
- * it has written, so that it sees its own writes until it gets there.
+ * it has written and all that it has looked at as it was: a client that looks again must not find something else there,
+ * or its own writes gone, and give up before it gets to EAGAIN.
+ *
+ * A daemon that is killed leaves its rings' transactions in its file (`writeSeen`): they are doomed all.
  *
  * The format's NODE_DATA says what a transaction has read and written. How exactly (what an answer depended on, in which
  * order nodes were created, which events are due) is said by a record of ours, `OWN_TRANSACTION`:
@@ -18,7 +21,7 @@ import type { Connection } from '../connection.js';
 import type { XenstoreServer } from '../server.js';
 import { Transaction, type TxEntry } from '../transaction.js';
 import { type Actor, CHILDREN, EXISTENCE, VALUE } from '../view.js';
-import { writeNode } from './encode.js';
+import { ringId, writeNode } from './encode.js';
 import type { RecordWriter } from './record-writer.js';
 import {
   ACCESS_READ,
@@ -50,17 +53,50 @@ export function dumpTransactions(
 ): void {
   for (const [connection, id] of ids) {
     for (const transaction of connection.transactions.values()) {
-      w.begin(RECORD_TRANSACTION_DATA);
-      w.u32(id);
-      w.u32(transaction.id);
-      w.end();
-      for (const entry of transaction.entries) {
-        const access = (entry.depends === 0 ? 0 : ACCESS_READ) | (entry.written ? ACCESS_WRITTEN : 0);
-        const use = { connection: id, transaction: transaction.id, access: entry.exists ? access : 0 };
-        writeNode(w, server.arena, entry.pathRef, entry.pathLength, entry.exists ? entry : null, use);
-      }
+      writeBegin(w, id, transaction);
+      writeEntries(w, server, id, transaction, transaction.entries);
       if (extensions) writeUses(w, id, transaction);
     }
+  }
+}
+
+function writeBegin(w: RecordWriter, id: number, transaction: Transaction): void {
+  w.begin(RECORD_TRANSACTION_DATA);
+  w.u32(id);
+  w.u32(transaction.id);
+  w.end();
+}
+
+function writeEntries(
+  w: RecordWriter,
+  server: XenstoreServer,
+  id: number,
+  transaction: Transaction,
+  entries: readonly TxEntry[],
+): void {
+  for (const entry of entries) {
+    const access = (entry.depends === 0 ? 0 : ACCESS_READ) | (entry.written ? ACCESS_WRITTEN : 0);
+    const use = { connection: id, transaction: transaction.id, access: entry.exists ? access : 0 };
+    writeNode(w, server.arena, entry.pathRef, entry.pathLength, entry.exists ? entry : null, use);
+  }
+}
+
+/**
+ * What the open transactions of a ring see, for a file.
+ * @param known for a journal: those it has begun already, of which only news are written. Without: all of all.
+ */
+export function writeSeen(
+  w: RecordWriter,
+  { server, origin, transactions }: Connection,
+  known: WeakSet<Transaction> | null = null,
+): void {
+  const id = ringId(origin.domid);
+  for (const transaction of transactions.values()) {
+    const news = known === null ? [] : transaction.takeUnsaved();
+    const isKnown = known?.has(transaction) === true;
+    known?.add(transaction);
+    if (!isKnown) writeBegin(w, id, transaction);
+    writeEntries(w, server, id, transaction, isKnown ? news : transaction.entries);
   }
 }
 
@@ -95,13 +131,15 @@ export interface TransactionImage {
 }
 
 /**
- * Opens a transaction as it was: by doing again what it has done, in an order that leads there.
- * @param perms the permissions of a record
+ * Opens a transaction as it was: by doing again what it has done, in an order that leads there. One that is doomed does in
+ * the same way what others have undone.
+ * @param isDoomed whatever the records say @param permsOf the permissions of a record
  */
 export function restoreTransaction(
   server: XenstoreServer,
   connection: Connection,
   image: TransactionImage,
+  isDoomed: boolean,
   permsOf: (record: NodeRecord) => TxEntry['perms'],
 ): void {
   const { nodes, own } = image;
@@ -109,17 +147,27 @@ export function restoreTransaction(
   connection.transactions.set(image.id, transaction);
   connection.domain.transactions++;
   const who: Actor = { domain: server.domains.control, privileged: true, cause: () => null };
+  transaction.doomed = isDoomed || ((own?.flags ?? 0) & FLAG_DOOMED) !== 0;
   const entries = nodes.map((record) => touch(server, transaction, record));
-  const bitsOf = (i: number): number => own?.uses[i]?.bits ?? bitsFor(nodes[i] as NodeRecord, entries[i] ?? null);
+  const bitsOf = (i: number): number => {
+    const bits = own?.uses[i]?.bits ?? bitsFor(nodes[i] as NodeRecord, entries[i] ?? null);
+    return transaction.doomed && nodes[i]?.perms.length === 0 ? bits | REMOVED : bits;
+  };
   const indexes = [...nodes.keys()].sort((a, b) => pathLength(nodes, a) - pathLength(nodes, b));
   for (const i of indexes) {
     const entry = entries[i];
     if (entry?.exists && (bitsOf(i) & REMOVED) !== 0 && entry.pathLength > 1) transaction.remove(who, entry);
   }
+  // What others have made since is no fault of its own.
+  if (transaction.doomed) transaction.failed = null;
+  let room = roomFor(server, connection);
   // A set: those that were created first, in their order, then all others.
   for (const i of new Set([...(own?.created ?? []), ...nodes.keys()])) {
     const record = nodes[i] as NodeRecord;
-    if (record.perms.length > 0) bringBack(server, transaction, who, record, permsOf(record), bitsOf(i));
+    if (record.perms.length === 0) continue;
+    room -= record.value.length;
+    if (transaction.doomed && room < 0) continue;
+    bringBack(server, transaction, who, record, permsOf(record), bitsOf(i));
   }
   for (const [i, entry] of entries.entries()) {
     const use = own?.uses[i];
@@ -127,17 +175,17 @@ export function restoreTransaction(
     entry.depends = use.depends & ALL;
     entry.fires = Math.min(use.fires, FIRES_MAX);
   }
-  if (((own?.flags ?? 0) & FLAG_DOOMED) !== 0) transaction.doomed = true;
+  if (transaction.doomed) transaction.failed = null;
   if (((own?.flags ?? 0) & FLAG_FAILED) !== 0) transaction.failed = 'ENOSPC';
 }
 
-/** A transaction of which only its number is known, unless more is: all it can do is end, with EAGAIN. */
-export function restoreDoomed(server: XenstoreServer, connection: Connection, id: number): void {
-  if (id === 0 || connection.transactions.has(id)) return;
-  const transaction = new Transaction(id, connection, server.store, server.quotas, server.watches);
-  transaction.doomed = true;
-  connection.transactions.set(id, transaction);
-  connection.domain.transactions++;
+/**
+ * How many bytes a doomed transaction may bring back: half of what its domain may still hold. A guest at its limit is not
+ * served, and this one must get to its end.
+ */
+function roomFor({ quotas }: XenstoreServer, { privileged, domain }: Connection): number {
+  const { memory } = quotas.of(domain);
+  return privileged || memory === 0 ? Number.POSITIVE_INFINITY : (memory - domain.memory) / 2;
 }
 
 /** @throws StreamError where the record of ours doesn't go with the nodes */
@@ -183,13 +231,16 @@ function bringBack(
   const entry = transaction.find(path.hash, path.bytes, path.start, path.length, 0);
   if (entry === null) {
     transaction.create(who, path, value, 0, value.length);
-  } else if ((bits & WROTE_VALUE) !== 0) {
+  } else if ((bits & WROTE_VALUE) !== 0 || (transaction.doomed && !hasValue(server, entry, value))) {
     transaction.write(who, entry, value, 0, value.length);
   }
   const made = transaction.find(path.hash, path.bytes, path.start, path.length, 0);
-  if (made !== null && ((bits & SET_PERMS) !== 0 || (entry === null && made.perms !== perms))) {
-    transaction.setPerms(who, made, perms);
-  }
+  const isOther = made !== null && made.perms !== perms && (entry === null || transaction.doomed);
+  if (made !== null && ((bits & SET_PERMS) !== 0 || isOther)) transaction.setPerms(who, made, perms);
+}
+
+function hasValue({ arena }: XenstoreServer, { valueRef, valueLength }: TxEntry, value: Uint8Array): boolean {
+  return valueLength === value.length && arena.equals(valueRef, value, 0, value.length);
 }
 
 /** Paths have been checked before. */

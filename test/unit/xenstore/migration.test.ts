@@ -153,6 +153,74 @@ describe('a stream', () => {
   });
 });
 
+describe('a transaction that can only fail', () => {
+  it('is handed on with all that it has looked at, as it was', () => {
+    const world = new World();
+    const [a, b] = [world.client(0), world.client(0)];
+    for (const name of ['value', 'perms', 'removed', 'parent/child', 'mine', 'same']) b.ask('WRITE', `/${name}|old`);
+    a.begin('t');
+    expect(a.ask('READ', '/value|', 't')).toBe('old');
+    expect(a.ask('GET_PERMS', '/perms|', 't')).toBe('n0|');
+    expect(a.ask('READ', '/removed|', 't')).toBe('old');
+    expect(a.ask('READ', '/parent/child|', 't')).toBe('old');
+    expect(a.ask('READ', '/new|', 't')).toBe('ENOENT');
+    expect(a.ask('READ', '/same|', 't')).toBe('old');
+    a.ask('WRITE', '/mine|mine', 't');
+    a.ask('WRITE', '/mine/too|mine', 't');
+    for (const name of ['value', 'new/below', 'mine']) b.ask('WRITE', `/${name}|other`);
+    b.ask('SET_PERMS', '/perms|n0|r3|');
+    for (const name of ['removed', 'parent']) b.ask('RM', `/${name}|`);
+    const stream = dump(world.server, { extensions: true, fdOf: (c) => (c === a.connection ? 7 : -1) });
+    const next = new World();
+    const restorer = new Restorer(next.server);
+    restorer.stream(stream);
+    const again = next.client(0);
+    restorer.finish({ socket: () => again.connection });
+    expect(next.server.check()).toEqual([]);
+    const [tx] = again.connection.transactions.keys() as unknown as [number];
+    const ask = (type: string, payload: string): string | undefined => {
+      again.send(type, payload, tx);
+      return again.take()[0]?.payload;
+    };
+    expect(ask('READ', '/value|')).toBe('old');
+    expect(ask('GET_PERMS', '/perms|')).toBe('n0|');
+    expect(ask('READ', '/removed|')).toBe('old');
+    expect(ask('READ', '/parent/child|')).toBe('old');
+    expect(ask('READ', '/new|')).toBe('ENOENT|');
+    expect(ask('READ', '/new/below|')).toBe('ENOENT|');
+    expect(ask('READ', '/same|')).toBe('old');
+    expect(ask('READ', '/mine|')).toBe('mine');
+    expect(ask('DIRECTORY', '/mine|')).toBe('too|');
+    expect(ask('TRANSACTION_END', 'T|')).toBe('EAGAIN|');
+    expect(again.ask('READ', '/value|')).toBe('other');
+    expect(again.ask('READ', '/new/below|')).toBe('other');
+    expect(again.ask('READ', '/removed|')).toBe('ENOENT');
+    expect(next.server.check()).toEqual([]);
+  });
+});
+
+describe('a transaction of a guest that can only fail', () => {
+  it('gets to its end, even where what it has looked at is more than the guest may hold', () => {
+    const world = new World();
+    const guest = world.guest(3);
+    const names = Array.from({ length: 10 }, (_, i) => `/local/domain/3/${i}`);
+    for (const name of names) guest.ask('WRITE', `${name}|${'a'.repeat(2000)}`);
+    guest.begin('t');
+    for (const name of names) guest.ask('READ', `${name}|`, 't');
+    for (const name of names) guest.ask('WRITE', `${name}|${'b'.repeat(2000)}`);
+    world.tool.ask('SET_QUOTA', '3|memory|30000|');
+    const next = new World({ domainExists: () => true });
+    const restorer = new Restorer(next.server);
+    restorer.stream(dump(world.server, { extensions: true }));
+    const again = next.client(3);
+    restorer.finish({ ring: () => again.connection });
+    const [tx] = again.connection.transactions.keys() as unknown as [number];
+    expect(again.ask('READ', `${names[0]}|`, tx)).toBe('a'.repeat(2000));
+    expect(again.ask('TRANSACTION_END', 'T|', tx)).toBe('EAGAIN');
+    expect(next.server.check()).toEqual([]);
+  });
+});
+
 describe('a journal', () => {
   /** What a server looks like after its snapshot and the journal of what `change` does. */
   function journaled(prepare: (world: World) => void, change: (world: World) => void): World {
@@ -227,8 +295,17 @@ describe('a journal', () => {
     expect(String.fromCharCode(...special['@releaseDomain'].text)).toBe('n0\0r3\0');
   });
 
+  it('may say of a transaction or a ring what a snapshot that was finished later has forgotten', () => {
+    const w = new RecordWriter();
+    put(w, [5, 4, 1, pair(3, 0), pair(0, 0), '/a|']);
+    put(w, [8, 9, pair(3, 2), pair(0xffff, 0), '/a|t|']);
+    put(w, [0x50530006, 9, pair(3, 2), '/a|t|']);
+    put(w, [0x50530007, 8]);
+    expect(restored(stream(ring(3), node('/')), w.bytes()).server.domains.get(3)?.introduced).toBe(true);
+  });
+
   it.each([
-    ['the end of a watch of nobody', [0x50530006, 9, pair(3, 2), '/a|t|']],
+    ['what waits for nobody', [0x50530003, 9, 0]],
     ['the end of the control domain', [0x50530007, 0]],
     ['the removal of what is not there', [5, 0, 0, pair(3, 0), 0, '/x|']],
     ['the removal of the root', [5, 0, 0, pair(2, 0), 0, '/|']],
