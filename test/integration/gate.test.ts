@@ -258,7 +258,7 @@ describe('postern gate', () => {
     writeFileSync(bad, '{"name": "x", "grants": [{"paths": ["/a"], "rights": ["raed"]}]}');
     writeFileSync(join(home, 'file'), '');
     const cases: [string[], RegExp][] = [
-      [['--socket', join(home, 'g'), '--upstream', join(home, 'nobody')], /connect failed: ENOENT/],
+      [['--socket', join(home, 'g'), '--upstream', join(home, 'nobody')], /there is no XenStore at .*nobody .*--upstream PATH/],
       [['--socket', join(home, 'g'), '--policy', bad], /bad\.json: grants\[0\]\.rights\[0\]: there is no right "raed"/],
       [['--socket', join(home, 'g'), '--policy', 'nothing'], /no policy nothing: none of device-model, every-path/],
       [['--domid', '1'], /--socket is needed/],
@@ -267,7 +267,7 @@ describe('postern gate', () => {
     for (const [args, message] of cases) {
       const { status, stderr } = await postern(['gate', ...args]);
       expect(stderr).toMatch(message);
-      expect(stderr).not.toMatch(/ at /);
+      expect(stderr).not.toMatch(/^ +at /m);
       expect(status).toBe(1);
     }
   });
