@@ -125,9 +125,10 @@ function* head(
   if (version > 1) writeGlobalQuotas(w, server);
   for (const domain of domains) {
     if (!domain.alive) continue;
-    if (isServed(server, domain)) writeRing(w, domain, options, ids, type);
+    const ring = isServed(server, domain) ? writeRing(w, domain, options, ids, type) : null;
     if (version > 1) writeDomainData(w, server, domain);
     yield;
+    if (ids === null && ring !== null) yield* writeSeen(w, ring);
   }
   if (ids !== null) writeSockets(w, server, options, ids, type);
   for (const name of ['@releaseDomain', '@introduceDomain'] as const) {
@@ -143,23 +144,24 @@ function writeState(w: RecordWriter, server: XenstoreServer, journal: number): v
   w.end();
 }
 
+/** @returns the ring's connection, where it can be gone on with */
 function writeRing(
   w: RecordWriter,
   domain: Domain,
   options: DumpOptions,
   ids: Map<Connection, number> | null,
   type: WatchType,
-): void {
+): Connection | null {
   const { connection } = domain;
   const extensions = options.extensions === true;
   // What is under way on a ring can only be gone on with by who knows where the ring stands.
   const isKnown = ids !== null || (extensions && connection?.ring != null);
   writeDomain(w, domain, extensions, isKnown ? connection : null);
-  if (connection === null) return;
+  if (connection === null) return null;
   const id = ringId(domain.domid);
   ids?.set(connection, id);
-  if (ids === null && isKnown) writeSeen(w, connection);
   for (const watch of connection.watches.values()) writeWatch(w, connection.server.arena, id, watch, type);
+  return isKnown ? connection : null;
 }
 
 function writeSockets(

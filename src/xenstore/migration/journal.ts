@@ -26,7 +26,7 @@ import {
 } from './encode.js';
 import { RecordWriter } from './record-writer.js';
 import { OWN_DOMAIN_ENDED, OWN_UNWATCH, RECORD_WATCH_DATA_EXTENDED } from './records.js';
-import { writeSeen } from './transactions.js';
+import { writeNews } from './transactions.js';
 
 export class JournalRecords implements Observer {
   readonly #server: XenstoreServer;
@@ -106,7 +106,7 @@ export class JournalRecords implements Observer {
       const { origin, open, ring } = connection;
       if (!open || ring === null || !isServed(this.#server, origin)) continue;
       writeDomain(this.#writer, origin, true, connection);
-      writeSeen(this.#writer, connection, this.#transactions);
+      writeNews(this.#writer, connection, this.#transactions);
     }
     this.#rings.clear();
   }

@@ -7,7 +7,7 @@
  * it has written and all that it has looked at as it was: a client that looks again must not find something else there,
  * or its own writes gone, and give up before it gets to EAGAIN.
  *
- * A daemon that is killed leaves its rings' transactions in its file (`writeSeen`): they are doomed all.
+ * A daemon that is killed leaves its rings' transactions in its files (`writeSeen`, `writeNews`): they are doomed all.
  *
  * The format's NODE_DATA says what a transaction has read and written. How exactly (what an answer depended on, in which
  * order nodes were created, which events are due) is said by a record of ours, `OWN_TRANSACTION`:
@@ -53,18 +53,19 @@ export function dumpTransactions(
 ): void {
   for (const [connection, id] of ids) {
     for (const transaction of connection.transactions.values()) {
-      writeBegin(w, id, transaction);
-      writeEntries(w, server, id, transaction, transaction.entries);
+      writeTransaction(w, id, transaction, server);
       if (extensions) writeUses(w, id, transaction);
     }
   }
 }
 
-function writeBegin(w: RecordWriter, id: number, transaction: Transaction): void {
+/** All that a transaction sees and has written. */
+function writeTransaction(w: RecordWriter, id: number, transaction: Transaction, server: XenstoreServer): void {
   w.begin(RECORD_TRANSACTION_DATA);
   w.u32(id);
   w.u32(transaction.id);
   w.end();
+  writeEntries(w, server, id, transaction, transaction.entries);
 }
 
 function writeEntries(
@@ -81,22 +82,30 @@ function writeEntries(
   }
 }
 
+/** What the open transactions of a ring see, for a snapshot: one a step, as it is then, unless it has ended meanwhile. */
+export function* writeSeen(w: RecordWriter, { server, origin, transactions }: Connection): Generator<void> {
+  for (const transaction of [...transactions.values()]) {
+    if (transactions.get(transaction.id) !== transaction) continue;
+    writeTransaction(w, ringId(origin.domid), transaction, server);
+    yield;
+  }
+}
+
 /**
- * What the open transactions of a ring see, for a file.
- * @param known for a journal: those it has begun already, of which only news are written. Without: all of all.
+ * What is new in them, for a journal.
+ * @param known those that it has begun already
  */
-export function writeSeen(
+export function writeNews(
   w: RecordWriter,
   { server, origin, transactions }: Connection,
-  known: WeakSet<Transaction> | null = null,
+  known: WeakSet<Transaction>,
 ): void {
   const id = ringId(origin.domid);
   for (const transaction of transactions.values()) {
-    const news = known === null ? [] : transaction.takeUnsaved();
-    const isKnown = known?.has(transaction) === true;
-    known?.add(transaction);
-    if (!isKnown) writeBegin(w, id, transaction);
-    writeEntries(w, server, id, transaction, isKnown ? news : transaction.entries);
+    const news = transaction.takeUnsaved();
+    if (known.has(transaction)) writeEntries(w, server, id, transaction, news);
+    else writeTransaction(w, id, transaction, server);
+    known.add(transaction);
   }
 }
 

@@ -221,6 +221,31 @@ describe('a transaction of a guest that can only fail', () => {
   });
 });
 
+it('a snapshot that is taken bit by bit has no transaction that ends before its turn', () => {
+  const world = new World();
+  const guest = world.guest(3);
+  guest.connection.ring = { position: { consumed: 0, produced: 0 }, resume: () => 0 };
+  for (const name of ['s', 't', 'u']) {
+    guest.begin(name);
+    expect(guest.ask('WRITE', `mine|${name}`, name)).toBe('OK|');
+  }
+  const dumping = new SlicedDump(world.server, { extensions: true });
+  const chunks: Uint8Array[] = [];
+  const begun = (): number[] => {
+    const end = new Uint8Array(8);
+    const records = [...readStream(Buffer.concat([...chunks, end]))];
+    return records.flatMap((record) => (record.type === 4 ? [record.transaction] : []));
+  };
+  let done = false;
+  while (!done) {
+    const step = dumping.step(1);
+    chunks.push(step.chunk.slice());
+    done = step.done;
+    if (!done && begun().join() === '1') guest.ask('TRANSACTION_END', 'F|', 't');
+  }
+  expect(begun()).toEqual([1, 3]);
+});
+
 describe('a journal', () => {
   /** What a server looks like after its snapshot and the journal of what `change` does. */
   function journaled(prepare: (world: World) => void, change: (world: World) => void): World {
