@@ -32,9 +32,13 @@ export const xenstoreGate: Group = {
       writeFileSync(policy, JSON.stringify(POLICY));
       const gate = await startGate('--domid', '1', '--upstream', direct.path, '--policy', policy);
       loads.unshift(gate);
+      // Where the policy lets everything be made, a change needs no look before it.
+      const open = await startGate('--domid', '1', '--upstream', direct.path, '--policy', 'every-path');
+      loads.unshift(open);
       return [
         await added('xenstore-gate.read', 'read', direct, gate, options, ADDED_US),
-        await added('xenstore-gate.write', 'write', direct, gate, options, ADDED_US),
+        await added('xenstore-gate.write', 'write', direct, open, options, ADDED_US),
+        await added('xenstore-gate.write-that-must-not-make-parents', 'write', direct, gate, options, ADDED_US),
       ];
     } finally {
       for (const load of loads) await load.stop();
