@@ -1,7 +1,8 @@
 // `postern xenstored` as a process: what it keeps when it is killed, and what its clients notice of a live update.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { nativeLibrary } from '../../dist/host/native-library.js';
@@ -341,6 +342,46 @@ describe('a live update', () => {
       expect((await ended)[0]).toBe(0);
       expect(seen).toBe('/w\n/w/a\n/w/b\n');
     });
+  });
+});
+
+describe('a state file of a host', () => {
+  it('is refused by the next run of the host, whose domains are others', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'postern-host-'));
+    const socket = join(folder, 'host');
+    const args = ['--state', daemon.state, '--host', socket];
+    const hosts: Run[] = [];
+    const startHost = async (): Promise<Run> => {
+      const host = new Run(['host', '--socket', socket, '--xenstore', 'external']);
+      hosts.push(host);
+      await host.says('host is up');
+      return host;
+    };
+    try {
+      const first = await startHost();
+      await daemon.start(...args);
+      const client = await daemon.client();
+      expect(await client.ask(T.WRITE, '/a\x001')).toBe('OK\0');
+      client.close();
+      await daemon.end('SIGKILL');
+      await daemon.start(...args); // the same host: it goes on
+      await daemon.end('SIGTERM');
+      first.child.kill('SIGTERM');
+      await first.ended;
+      await startHost();
+      await expect(daemon.start(...args)).rejects.toThrow(/earlier run of the host.* move .* away/);
+      await daemon.start('--state', daemon.state); // nothing was changed
+      const again = await daemon.client();
+      expect(await again.ask(T.READ, '/a\0')).toBe('1');
+      again.close();
+    } finally {
+      for (const host of hosts) {
+        host.child.kill('SIGTERM');
+        await host.ended;
+        await host.clean();
+      }
+      rmSync(folder, { recursive: true, force: true });
+    }
   });
 });
 

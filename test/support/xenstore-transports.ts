@@ -232,6 +232,11 @@ async function startGate(store: RunningStore): Promise<void> {
   await putGate(store, '--upstream', upstream);
 }
 
+async function startGateC(store: RunningStore): Promise<void> {
+  await startC(store);
+  await putGate(store, '--upstream', store.file('socket'));
+}
+
 async function startGateXenbus(store: RunningStore): Promise<void> {
   await putGate(store, '--host', await startHost(store));
 }
@@ -260,6 +265,7 @@ export const TRANSPORTS = {
   xenbus: { title: '/dev/xen/xenbus, embedded store', needs: compiler, start: startXenbus },
   'xenbus-c': { title: '/dev/xen/xenbus, C xenstored', needs: xenPrograms, start: startXenbusC },
   'xenbus-postern': { title: '/dev/xen/xenbus, postern xenstored', needs: compiler, start: startXenbusPostern },
+  'gate-c': { title: 'a gate before C xenstored', needs: xenPrograms, start: startGateC },
   'gate-xenbus': { title: 'a gate before /dev/xen/xenbus', needs: nothing, start: startGateXenbus },
 } as const satisfies Record<string, Transport>;
 

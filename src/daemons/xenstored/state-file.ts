@@ -6,6 +6,7 @@
  *     FILE.new          such a snapshot, not finished: of no use
  *     FILE.old          the former snapshot, of use only while there is no FILE
  *     FILE.lock         held by the daemon that uses all this
+ *     FILE.host         the run of the host whose domains are in it
  */
 import {
   closeSync,
@@ -18,6 +19,7 @@ import {
   statSync,
   truncateSync,
   unlinkSync,
+  writeFileSync,
 } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { errno, F_SETFD, FD_CLOEXEC, LOCK_EX, LOCK_NB, libc, SystemError } from '../../host/libc.js';
@@ -63,6 +65,22 @@ export class StateFile {
       throw new UserError(`another daemon keeps its state in ${this.path} (${error.message})`);
     }
     this.#lock = fd;
+  }
+
+  /**
+   * Domains' numbers mean nothing to another run of a host: what domain 1 owned must not be the next domain 1's.
+   * @param run what tells runs apart @throws UserError where the state is another run's
+   */
+  claimFor(run: string): void {
+    const file = `${this.path}.host`;
+    const isKept = existsSync(this.path) || existsSync(this.#former);
+    if (isKept && existsSync(file) && readFileSync(file, 'utf8') !== run) {
+      throw new UserError(
+        `the store's state in ${this.path} is of an earlier run of the host: its domains are not those of now. ` +
+          `To begin with an empty store, move ${this.path} and ${this.path}.* away`,
+      );
+    }
+    writeFileSync(file, run, { mode: 0o600 });
   }
 
   unlock(): void {

@@ -5,7 +5,7 @@
  * as dom0, as Xen's daemons do: the socket is the user's own (0600).
  */
 import { randomInt } from 'node:crypto';
-import { chmodSync, rmSync } from 'node:fs';
+import { chmodSync, rmSync, statSync } from 'node:fs';
 import { XS_CONTROL } from '../../abi/xs-wire.js';
 import { UserError } from '../../host/native-library.js';
 import type { Reactor } from '../../host/reactor.js';
@@ -115,6 +115,8 @@ export class Xenstored implements ReactorService {
 
   /** From the state file, or fresh. */
   #load(): XenstoredInfo {
+    const { hostSocket } = this.#options;
+    if (hostSocket !== undefined) this.#files?.claimFor(runOf(hostSocket));
     const restorer = new Restorer(this.#server);
     const loaded = this.#files?.load(restorer) ?? null;
     const notes: string[] = [];
@@ -196,4 +198,10 @@ export class Xenstored implements ReactorService {
     const command = commandFor(this.#options.program, file, commandLine);
     return becomeNext(command, stream, [this.#socket.listener, ...descriptors.values()]).message;
   }
+}
+
+/** Tells one run of a host from the next at the same place. */
+function runOf(hostSocket: string): string {
+  const { dev, ino, mtimeNs } = statSync(hostSocket, { bigint: true });
+  return `${dev} ${ino} ${mtimeNs}\n`;
 }
