@@ -64,6 +64,8 @@ export class XenbusComms {
   /** Events that have come, for after the replies that came with them: Linux hands them to a thread of its own. */
   private events: (() => void)[] = [];
   private pumping = false;
+  /** It is the turn of one who stood in line. */
+  private waking = false;
 
   /**
    * @param notify rings the daemon
@@ -75,9 +77,9 @@ export class XenbusComms {
     private readonly later: () => void,
   ) {}
 
-  /** Whether a request may come that somebody could wait with. */
+  /** Whether a request may come that somebody could wait with. Not while others stand in line: they come first. */
   get accepts(): boolean {
-    return this.queuedBytes < QUEUE_PAUSE_BYTES;
+    return this.queuedBytes < QUEUE_PAUSE_BYTES && (this.waking || this.stalled.size === 0);
   }
 
   /** Requests that the daemon has not answered. */
@@ -89,7 +91,7 @@ export class XenbusComms {
     return this.watches.size;
   }
 
-  /** Calls back, once, when `accepts` has become true again. */
+  /** Puts a file in line: calls back, once, when it is its turn. */
   whenAccepting(wake: () => void): void {
     this.stalled.add(wake);
   }
@@ -248,10 +250,13 @@ export class XenbusComms {
   }
 
   private wakeStalled(): void {
-    if (this.stalled.size === 0 || !this.accepts) return;
-    const wakes = [...this.stalled];
-    this.stalled.clear();
-    for (const wake of wakes) wake();
+    this.waking = true;
+    for (const wake of this.stalled) {
+      if (!this.accepts) break;
+      this.stalled.delete(wake); // who is not done stands in line again, at its end
+      wake();
+    }
+    this.waking = false;
   }
 }
 

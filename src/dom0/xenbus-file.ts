@@ -70,6 +70,8 @@ export class XenbusFile {
   private outstanding = 0;
   /** A watch is being set or ended: what was written after it waits, as behind Linux's lock. */
   private waitsForWatch = false;
+  /** A whole request waits for its turn at the ring. */
+  private inLine = false;
   private closed = false;
   private working = false;
   private readonly wake = (): void => this.work();
@@ -85,7 +87,7 @@ export class XenbusFile {
 
   /** Bytes that may be given to `write` now. */
   get room(): number {
-    return this.closed || !this.mayGoOn ? 0 : BUFFER_BYTES - this.inputSize;
+    return this.closed || this.isHeld || this.inLine ? 0 : BUFFER_BYTES - this.inputSize;
   }
 
   /** Data that the program has written, at most `room` bytes. */
@@ -138,18 +140,19 @@ export class XenbusFile {
     this.nrWatches = 0;
   }
 
-  private get mayGoOn(): boolean {
-    if (this.waitsForWatch || this.outstanding >= MAX_OUTSTANDING) return false;
-    return this.outputSize <= OUTPUT_PAUSE_BYTES && this.comms.accepts;
+  /** Whether its own requests have to be answered, or its replies read, before it goes on. */
+  private get isHeld(): boolean {
+    return this.waitsForWatch || this.outstanding >= MAX_OUTSTANDING || this.outputSize > OUTPUT_PAUSE_BYTES;
   }
 
   /** Serves what is complete of the input, as far as it may. */
   private work(): void {
     if (this.working || this.closed) return;
     this.working = true;
+    this.inLine = false;
     let at = 0;
     const view = new DataView(this.input.buffer);
-    while (this.inputSize - at >= XS_HEADER_SIZE && this.mayGoOn && !this.closed) {
+    while (this.inputSize - at >= XS_HEADER_SIZE && !this.isHeld && !this.closed) {
       const length = view.getUint32(at + 12, true);
       if (XS_HEADER_SIZE + length > BUFFER_BYTES) {
         this.fail(`a message of ${length} bytes`);
@@ -157,6 +160,11 @@ export class XenbusFile {
       }
       const end = at + XS_HEADER_SIZE + length;
       if (end > this.inputSize) break;
+      if (!this.comms.accepts) {
+        this.inLine = true;
+        this.comms.whenAccepting(this.wake);
+        break;
+      }
       const [type, id, tx] = [0, 4, 8].map((field) => view.getUint32(at + field, true)) as [number, number, number];
       this.serve(type, id, tx, this.input.slice(at + XS_HEADER_SIZE, end));
       at = end;
@@ -167,7 +175,6 @@ export class XenbusFile {
       this.input.copyWithin(0, at, this.inputSize);
       this.inputSize -= at;
     }
-    if (!this.comms.accepts) this.comms.whenAccepting(this.wake);
     this.holder.ready();
   }
 

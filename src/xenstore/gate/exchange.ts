@@ -8,6 +8,7 @@
  */
 import { XS_ERROR, XSD_ERRORS, type XsErrorName } from '../../abi/xen/xs-wire.js';
 import { copyBytes, latin1, latin1Bytes } from '../arena.js';
+import type { Claim, Removal } from './node-account.js';
 import type { GateSession } from './session.js';
 
 /** A client's transaction. */
@@ -17,6 +18,8 @@ export interface GateTransaction {
   readonly upstreamId: number;
   /** Upstream has forgotten it: it can only fail to commit. */
   lost: boolean;
+  /** Counted nodes that are gone if it commits, by path. */
+  readonly removed: Map<string, Removal>;
 }
 
 /** A message from upstream, as long as it is looked at. */
@@ -74,6 +77,8 @@ export class Exchange {
   /** What goes upstream: always put together here, never the client's own bytes as they came. */
   payload = new Uint8Array(INITIAL_BYTES);
   length = 0;
+  /** Nodes counted for it, until it is answered. */
+  claim: Claim | null = null;
   /** Length of the path that the payload begins with. */
   pathLength = 0;
   /** Of the request that is in flight. */
@@ -92,6 +97,7 @@ export class Exchange {
     this.length = 0;
     this.pathLength = 0;
     this.transaction = null;
+    this.claim = null;
     this.owed = false;
     this.answerType = -1;
     this.answer = null;

@@ -21,6 +21,7 @@
 import { Path } from '../path.js';
 import type { BoundPolicy } from './bound-policy.js';
 import type { DenialCode, GateCounts, GateRecord } from './denials.js';
+import { NodeAccount } from './node-account.js';
 import { Rate } from './rate.js';
 import { GateSession } from './session.js';
 
@@ -40,8 +41,7 @@ export class Gate {
   /** Watches and open transactions of all sessions. */
   watches = 0;
   transactions = 0;
-  /** Paths written or made, where they are limited. */
-  readonly nodes = new Set<string>();
+  readonly nodes: NodeAccount;
   granted = 0;
   malformed = 0;
   events = 0;
@@ -57,6 +57,7 @@ export class Gate {
     this.policy = policy;
     this.#host = host;
     this.path = new Path(hashSeed);
+    this.nodes = new NodeAccount(policy.limits.nodes);
     this.rate = new Rate(policy.limits['requests-per-second'], host.now);
   }
 

@@ -26,8 +26,6 @@ interface Change {
   readonly guard: Uint8Array;
   /** Told of the change's outcome. */
   readonly next: Continuation;
-  /** For `next`. */
-  readonly state: unknown;
   /** `both`: look and change are on their way together. */
   step: 'start' | 'both' | 'look' | 'change' | 'end';
   /** Of the two that are on their way together, the error of the one that has come. */
@@ -50,12 +48,10 @@ export function changeBelow(
 ): void {
   const guard = new Uint8Array(guardLength + 1);
   guard.set(exchange.payload.subarray(0, guardLength));
-  const { state } = exchange;
   const change: Change = {
     type,
     guard,
     next,
-    state,
     step: 'start',
     looked: undefined,
     changed: undefined,
@@ -172,12 +168,10 @@ function ended(session: GateSession, exchange: Exchange, change: Change, reply: 
 
 function done(session: GateSession, exchange: Exchange, change: Change, outcome: Change['outcome']): void {
   session.busy = false;
-  exchange.state = change.state;
   if (outcome !== 'missing') {
     session.grant(exchange);
     return change.next.replied(session, exchange, Reply.of(change.type, outcome));
   }
-  if (typeof change.state === 'string') session.gate.nodes.delete(change.state);
   const guard = latin1(change.guard, 0, change.guard.length - 1);
   const path = latin1(exchange.payload, 0, exchange.pathLength);
   session.deny(exchange, 'parent', 'EACCES', path, `it would make ${guard}, which no rule grants`);

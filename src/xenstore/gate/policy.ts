@@ -25,7 +25,7 @@ export const LIMITS = {
   outstanding: [32, 'requests of one connection that wait for their answer; more of them wait unread'],
   watches: [64, 'watches of all connections together'],
   transactions: [8, 'open transactions of all connections together'],
-  nodes: [256, 'paths that the client has written or made and not removed'],
+  nodes: [256, 'paths that the client has written or made and not removed, with the parents it may make'],
   'value-bytes': [2048, 'bytes of one value written'],
   'unread-bytes': [1 << 20, 'bytes that one connection leaves unread before it is ended'],
   'requests-per-second': [

@@ -198,6 +198,7 @@ export class GateSession {
     this.transactions.clear();
     this.link.lost();
     this.out.clear();
+    for (const exchange of this.#owed) this.#settle(exchange, true); // upstream may have done it
     this.#owed.length = 0;
     this.#inbox.clear();
     this.busy = false;
@@ -231,6 +232,7 @@ export class GateSession {
   /** The exchange has its answer. It may be used for another request once it has left. */
   answer(exchange: Exchange, type: number, bytes: Uint8Array, start: number, length: number): void {
     if (this.ended !== null) return;
+    this.#settle(exchange, type !== XS_ERROR);
     if (this.#owed[0] === exchange) {
       this.#owed.shift();
       this.#send(exchange, type, bytes, start, length);
@@ -292,6 +294,11 @@ export class GateSession {
   }
 
   // ---- private
+
+  #settle(exchange: Exchange, isMade: boolean): void {
+    if (exchange.claim !== null) this.gate.nodes.settle(exchange.claim, isMade);
+    exchange.claim = null;
+  }
 
   #mayDecide(): boolean {
     const { outstanding } = this.gate.policy.limits;

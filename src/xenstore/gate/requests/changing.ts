@@ -6,9 +6,9 @@
  * own that looks first (guarded-change.ts).
  */
 import { XS_MKDIR, XS_WRITE } from '../../../abi/xen/xs-wire.js';
-import { latin1 } from '../../arena.js';
-import type { Continuation, Exchange } from '../exchange.js';
+import type { Continuation, Exchange, GateTransaction } from '../exchange.js';
 import { changeBelow } from '../guarded-change.js';
+import type { Removal } from '../node-account.js';
 import { RIGHT_CREATE, RIGHT_PERMS, RIGHT_REMOVE, RIGHT_WRITE } from '../rights.js';
 import type { GateSession } from '../session.js';
 import { allStrings, locate, oneString, pathOf, stringEnd } from './argument.js';
@@ -17,7 +17,6 @@ const ACKNOWLEDGE: Continuation = {
   replied(session, exchange, reply) {
     const { error } = reply;
     if (error === null) return session.answerText(exchange, 'OK');
-    if (typeof exchange.state === 'string') session.gate.nodes.delete(exchange.state);
     session.answerError(exchange, error);
   },
 };
@@ -26,15 +25,20 @@ const REMOVED: Continuation = {
   replied(session, exchange, reply) {
     const { error } = reply;
     if (error !== null) return session.answerError(exchange, error);
-    const { nodes } = session.gate;
-    if (nodes.size > 0) {
-      const path = pathOf(exchange);
-      nodes.delete(path);
-      for (const node of nodes) if (node.startsWith(`${path}/`)) nodes.delete(node);
-    }
+    const removals = exchange.state as Removal[];
+    const { transaction } = exchange;
+    if (transaction === null) session.gate.nodes.free(removals);
+    else note(session, transaction, removals);
     session.answerText(exchange, 'OK');
   },
 };
+
+/** What a transaction removes is gone once it is committed. What it notes is bounded: the rest stays counted. */
+function note(session: GateSession, { removed }: GateTransaction, removals: readonly Removal[]): void {
+  for (const removal of removals) {
+    if (removed.has(removal.path) || removed.size < session.gate.nodes.limit) removed.set(removal.path, removal);
+  }
+}
 
 /** WRITE path|value. */
 export function writeNode(session: GateSession, exchange: Exchange): void {
@@ -46,16 +50,16 @@ export function writeNode(session: GateSession, exchange: Exchange): void {
   if (limit !== 0 && length > limit) {
     return session.deny(exchange, 'value', 'ENOSPC', pathOf(exchange), `a value of ${length} bytes; ${limit} may be`);
   }
-  if (!countNode(session, exchange)) return;
-  exchange.append(session.bytes, nul + 1, length);
   const guard = (decision.rights & RIGHT_CREATE) !== 0 ? decision.guard : exchange.pathLength;
+  if (!countNodes(session, exchange, guard)) return;
+  exchange.append(session.bytes, nul + 1, length);
   change(session, exchange, XS_WRITE, guard);
 }
 
 /** MKDIR path|. */
 export function makeNode(session: GateSession, exchange: Exchange): void {
   const decision = locate(session, exchange, oneString(session), RIGHT_CREATE);
-  if (decision === null || !countNode(session, exchange)) return;
+  if (decision === null || !countNodes(session, exchange, decision.guard)) return;
   change(session, exchange, XS_MKDIR, decision.guard);
 }
 
@@ -68,6 +72,7 @@ function change(session: GateSession, exchange: Exchange, type: number, guard: n
 /** RM path|: what is below goes with it, whoever made it; that is what the right says. */
 export function removeNode(session: GateSession, exchange: Exchange): void {
   if (locate(session, exchange, oneString(session), RIGHT_REMOVE) === null) return;
+  exchange.state = session.gate.nodes.below(pathOf(exchange));
   session.grant(exchange);
   session.forward(exchange, REMOVED);
 }
@@ -99,18 +104,13 @@ export function setPermissions(session: GateSession, exchange: Exchange): void {
   session.forward(exchange, ACKNOWLEDGE);
 }
 
-/** @returns false after having refused one path more than the client may have made */
-function countNode(session: GateSession, exchange: Exchange): boolean {
-  const { nodes, policy } = session.gate;
-  const limit = policy.limits.nodes;
-  if (limit === 0) return true;
-  const path = latin1(exchange.payload, 0, exchange.pathLength);
-  if (nodes.has(path)) return true;
-  if (nodes.size >= limit) {
-    session.deny(exchange, 'nodes', 'ENOSPC', path, `the client has made ${nodes.size} nodes`);
-    return false;
-  }
-  nodes.add(path);
-  exchange.state = path;
-  return true;
+/** @returns false after having refused more nodes than the client may have made */
+function countNodes(session: GateSession, exchange: Exchange, guard: number): boolean {
+  const { nodes } = session.gate;
+  if (nodes.limit === 0) return true;
+  const path = pathOf(exchange);
+  exchange.claim = nodes.claim(path, guard);
+  if (exchange.claim !== null) return true;
+  session.deny(exchange, 'nodes', 'ENOSPC', path, `the client has made ${nodes.size} nodes`);
+  return false;
 }

@@ -11,6 +11,8 @@ import type { Continuation, Exchange, GateTransaction } from '../exchange.js';
 import { transactionId } from '../guarded-change.js';
 import type { GateSession } from '../session.js';
 
+const COMMIT = 0x54; // T
+
 const START: Continuation = {
   replied(session, exchange, reply) {
     session.starting--;
@@ -19,7 +21,12 @@ const START: Continuation = {
       session.gate.transactions--;
       return session.answerError(exchange, reply.error ?? 'EIO');
     }
-    const transaction: GateTransaction = { id: session.newTransactionId(), upstreamId, lost: false };
+    const transaction: GateTransaction = {
+      id: session.newTransactionId(),
+      upstreamId,
+      lost: false,
+      removed: new Map(),
+    };
     session.transactions.set(transaction.id, transaction);
     session.answerText(exchange, String(transaction.id));
   },
@@ -28,8 +35,10 @@ const START: Continuation = {
 const END: Continuation = {
   replied(session, exchange, reply) {
     const { error } = reply;
-    if (error !== null) session.answerError(exchange, error);
-    else session.answerText(exchange, 'OK');
+    if (error !== null) return session.answerError(exchange, error);
+    const { removed } = exchange.transaction as GateTransaction;
+    if (exchange.payload[0] === COMMIT) session.gate.nodes.free(removed.values());
+    session.answerText(exchange, 'OK');
   },
 };
 
@@ -68,7 +77,7 @@ export function lostInTransaction(session: GateSession, exchange: Exchange): boo
   exchange.sentTransaction = 0;
   switch (exchange.type) {
     case XS_TRANSACTION_END:
-      if (exchange.payload[0] === 0x54) session.answerError(exchange, 'EAGAIN');
+      if (exchange.payload[0] === COMMIT) session.answerError(exchange, 'EAGAIN');
       else session.answerText(exchange, 'OK');
       return true;
     case XS_WRITE:

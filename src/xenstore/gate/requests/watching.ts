@@ -28,6 +28,11 @@ const SET: Continuation = {
     watch.isSet = true;
     session.answerText(exchange, 'OK');
   },
+  /** Sent again, unless it has been given up meanwhile: that is not sent again either. */
+  lost(session, exchange) {
+    if (session.watches.isRetired(exchange.state as GateWatch)) session.answerText(exchange, 'OK');
+    else session.link.inFlight.push(exchange);
+  },
 };
 
 const GIVEN_UP: Continuation = {

@@ -271,7 +271,7 @@ describe('changes', () => {
   });
 
   it('bounds nodes and values', () => {
-    const world = new GateWorld({ ...RULES, limits: { nodes: 2, 'value-bytes': 3 } });
+    const world = new GateWorld({ ...RULES, limits: { nodes: 3, 'value-bytes': 3 } }); // /a/c is one of them
     world.store.tool.ask('MKDIR', '/a|');
     const client = world.client();
     expect(client.ask('WRITE', '/a/c/1|abcd')).toBe('ENOSPC');
@@ -282,6 +282,86 @@ describe('changes', () => {
     expect(client.ask('RM', '/a/c/1|')).toBe('OK|');
     expect(client.ask('WRITE', '/a/c/3|abc')).toBe('OK|');
     expect(world.gate.counts().denials).toEqual({ nodes: 1, value: 1 });
+  });
+
+  describe('counts nodes', () => {
+    const LIMIT = 4;
+    let world: GateWorld;
+    let client: GateClient;
+    beforeEach(() => {
+      world = new GateWorld({ ...RULES, limits: { nodes: LIMIT } });
+      world.store.tool.ask('MKDIR', '/a/c|');
+      client = world.client();
+    });
+    /** Those below /a/c that are really there. */
+    const made = () => world.store.tool.ask('DIRECTORY', '/a/c|').split('|').filter(Boolean).length;
+
+    it('that were made as missing parents', () => {
+      for (let i = 0; i < 10; i++) {
+        client.ask('WRITE', `/a/c/${i}/x|`);
+        client.ask('RM', `/a/c/${i}/x|`);
+      }
+      expect(made()).toBeLessThan(LIMIT);
+      expect(client.ask('WRITE', `/a/c${'/d'.repeat(LIMIT)}|`)).toBe('ENOSPC');
+      expect(client.ask('RM', '/a/c|')).toBe('OK|');
+      expect(world.gate.nodes.size).toBe(0);
+    });
+
+    it('whose removal was given up, or is not committed yet', () => {
+      for (let i = 0; i < 10; i++) {
+        client.ask('WRITE', `/a/c/${i}|`);
+        client.begin('t');
+        client.ask('RM', `/a/c/${i}|`, 't');
+        client.ask('TRANSACTION_END', 'F|', 't');
+      }
+      expect(made()).toBe(LIMIT - 1);
+      client.begin('u');
+      expect(client.ask('RM', '/a/c/0|', 'u')).toBe('OK|');
+      expect(client.ask('WRITE', '/a/c/x|')).toBe('ENOSPC');
+      expect(client.ask('TRANSACTION_END', 'T|', 'u')).toBe('OK|');
+      expect(client.ask('WRITE', '/a/c/x|')).toBe('OK|');
+      expect(made()).toBe(LIMIT - 1);
+    });
+
+    it('made again while their removal is on its way, in a transaction or not', () => {
+      for (let i = 0; i < 10; i++) {
+        client.ask('WRITE', `/a/c/${i}|`);
+        client.session.fromClient(
+          Uint8Array.from([...message(13, 1, `/a/c/${i}\0`), ...message(11, 2, `/a/c/${i}\0`)]),
+        );
+        client.take();
+      }
+      expect(made()).toBe(LIMIT - 1);
+      client.begin('t');
+      expect(client.ask('RM', '/a/c/0|', 't')).toBe('OK|');
+      expect(client.ask('WRITE', '/a/c/0|', 't')).toBe('OK|');
+      expect(client.ask('TRANSACTION_END', 'T|', 't')).toBe('OK|');
+      expect(client.ask('WRITE', '/a/c/x|')).toBe('ENOSPC');
+      expect(world.gate.nodes.size).toBe(LIMIT);
+    });
+
+    it('that one connection was refused and another has made', () => {
+      const other = world.client();
+      const value = 'v'.repeat(100);
+      for (let i = 0; i < 10; i++) {
+        client.session.link.payloadMax = 64;
+        client.session.fromClient(message(11, 1, `/a/c/${i}\0${value}`));
+        other.ask('WRITE', `/a/c/${i}|`);
+        client.take();
+      }
+      expect(made()).toBe(LIMIT - 1);
+    });
+
+    it('that a connection may have made when it ended, and none twice', () => {
+      client.upstream = null; // it says nothing any more
+      client.send('WRITE', '/a/c/1|');
+      expect(world.gate.nodes.size).toBe(2);
+      client.close();
+      expect(world.gate.nodes.size).toBe(2);
+      const next = world.client();
+      expect(next.ask('RM', '/a/c|')).toBe('OK|');
+      expect(world.gate.nodes.size).toBe(0);
+    });
   });
 });
 

@@ -231,6 +231,27 @@ describe('an upstream that goes and comes back', () => {
     expect(world.gate.watches).toBe(0);
   });
 
+  it('does not set a watch that was given up while both were in flight', () => {
+    const world = new GateWorld('every-path');
+    const client = world.client();
+    client.upstream?.close();
+    client.upstream = null; // it says nothing any more
+    client.send('WATCH', '/a|t|');
+    client.send('UNWATCH', '/a|t|');
+    client.send('WATCH', '/a|u|');
+    client.send('RESET_WATCHES', '|');
+    client.session.upstreamLost();
+    client.connect();
+    expect(client.take().map(({ type, payload }) => `${type} ${payload}`)).toEqual([
+      'WATCH OK|',
+      'UNWATCH OK|',
+      'WATCH OK|',
+      'RESET_WATCHES OK|',
+    ]);
+    expect(client.forwarded()).toEqual([]);
+    expect(world.gate.watches).toBe(0);
+  });
+
   it('has requests in flight sent again', () => {
     const world = new GateWorld({ grants: [{ paths: ['/a', '/g/x'], rights: ['read', 'write', 'create'] }] });
     const client = world.client();
