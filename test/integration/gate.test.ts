@@ -258,7 +258,10 @@ describe('postern gate', () => {
     writeFileSync(bad, '{"name": "x", "grants": [{"paths": ["/a"], "rights": ["raed"]}]}');
     writeFileSync(join(home, 'file'), '');
     const cases: [string[], RegExp][] = [
-      [['--socket', join(home, 'g'), '--upstream', join(home, 'nobody')], /there is no XenStore at .*nobody .*--upstream PATH/],
+      [
+        ['--socket', join(home, 'g'), '--upstream', join(home, 'nobody')],
+        /there is no XenStore at .*nobody .*--upstream PATH/,
+      ],
       [['--socket', join(home, 'g'), '--policy', bad], /bad\.json: grants\[0\]\.rights\[0\]: there is no right "raed"/],
       [['--socket', join(home, 'g'), '--policy', 'nothing'], /no policy nothing: none of device-model, every-path/],
       [['--domid', '1'], /--socket is needed/],
