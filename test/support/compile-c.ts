@@ -1,12 +1,11 @@
 /**
- * Compiles the C programs that tests put to the host. Each run has a folder of its own under the system's temporary one,
- * removed when the process ends.
+ * Compiles the C programs that tests put to the host. Each process has a folder of its own in that of the run
+ * (build-folder.ts), which is removed after the last test.
  */
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdtempSync } from 'node:fs';
 import { join } from 'node:path';
-
+import { BUILD_VARIABLE } from './build-folder.js';
 import { requires } from './requires.js';
 
 /** A compiler and Xen's public libraries and headers. */
@@ -32,9 +31,9 @@ let folder: string | undefined;
 /** This process's folder for what it compiles. */
 export function buildFolder(): string {
   if (folder === undefined) {
-    const made = mkdtempSync(join(tmpdir(), 'postern-c-'));
-    folder = made;
-    process.once('exit', () => rmSync(made, { recursive: true, force: true }));
+    const ofRun = process.env[BUILD_VARIABLE];
+    if (ofRun === undefined) throw new Error(`no ${BUILD_VARIABLE}: build-folder.ts has not been run`);
+    folder = mkdtempSync(join(ofRun, 'c-'));
   }
   return folder;
 }
